@@ -1,0 +1,1 @@
+//! The REST v4 control plane, as wrangler speaks it.

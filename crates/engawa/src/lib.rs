@@ -1,0 +1,1 @@
+//! The `engawa` library: command line and wiring.

@@ -1,0 +1,2 @@
+//! The `engawa` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Bytes from the network: listeners, routing, static assets, the way to workerd.

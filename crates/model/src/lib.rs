@@ -1,0 +1,29 @@
+//! The vocabulary that every other crate of Engawa shares: what things are called,
+//! how large they may be, and what a version of a project consists of.
+//!
+//! No IO happens here and nothing of ours is depended on. A name is Cloudflare's
+//! own wherever Cloudflare has one.
+
+mod clock;
+mod error;
+mod ids;
+pub mod limits;
+mod routes;
+mod secret;
+mod usage;
+mod version;
+mod worker;
+
+pub use clock::Clock;
+pub use error::ErrorKind;
+pub use ids::{
+    AccountId, BucketName, DatabaseId, DatasetName, DeploymentId, NamespaceId, ProjectName,
+};
+pub use routes::{RoutesError, RoutesJson};
+pub use secret::Secret;
+pub use usage::{Metered, Usage, UsageClass};
+pub use version::{
+    AssetEntry, AssetManifest, Binding, BindingKind, Environment, Module, ModuleKind, ProjectKind,
+    Version, WorkerCode,
+};
+pub use worker::{Lease, LeaseGuard, WorkerPool, WorkerUnavailable};

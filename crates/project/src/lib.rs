@@ -1,0 +1,1 @@
+//! What lies on a developer's disk: the wrangler file, functions/, bundling, migrations.

@@ -1,0 +1,1 @@
+//! Tests only: starts the real engawa with the real workerd.
