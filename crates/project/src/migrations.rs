@@ -1,0 +1,1 @@
+//! Migration files of a D1 database.
