@@ -41,3 +41,8 @@ pub const D1_QUERY_MS: u64 = 30_000;
 pub const ASSET_FILES: usize = 20_000;
 /// A static file, inclusive (docs: pages limits).
 pub const ASSET_BYTES: u64 = 25 * 1024 * 1024;
+
+/// Rules of a `_routes.json`, both lists together (docs: pages functions routing).
+pub const ROUTES_RULES: usize = 100;
+/// A rule of a `_routes.json`, in UTF-16 units (docs: pages functions routing).
+pub const ROUTES_RULE_CHARS: usize = 100;
