@@ -9,6 +9,7 @@ mod body;
 mod error;
 mod layout;
 mod owner;
+mod pool;
 mod stamp;
 
 use std::path::PathBuf;
