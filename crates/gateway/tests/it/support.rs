@@ -1,0 +1,293 @@
+//! A gateway on a port of its own, and a client that writes exactly what it is told.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use engawa_gateway::{
+    AssetFiles, DataPlane, FileCache, Gateway, ListenerGuard, Meter, Place, RouteTable,
+    RouteTableHandle, ServeOptions, Site, SiteOptions,
+};
+use engawa_model::{
+    AccountId, AssetEntry, AssetManifest, DeploymentId, Environment, ProjectKind, ProjectName,
+    RoutesJson, Version, WorkerPool,
+};
+
+/// What a test waits for an answer before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The parts of a site that a test may set.
+#[derive(Default)]
+pub(crate) struct TestSite {
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) headers: Option<String>,
+    pub(crate) redirects: Option<String>,
+    pub(crate) routes: Option<RoutesJson>,
+    pub(crate) worker: Option<Arc<dyn WorkerPool>>,
+    pub(crate) kind: Option<ProjectKind>,
+    /// The manifest names files that the store does not have.
+    pub(crate) lose_files: bool,
+    pub(crate) cache: FileCache,
+}
+
+impl TestSite {
+    /// Files whose content is their own name.
+    pub(crate) fn named(names: &str) -> Self {
+        let files = names
+            .split('\t')
+            .filter(|name| !name.is_empty())
+            .map(|name| (format!("/{name}"), name.as_bytes().to_vec()))
+            .collect();
+        Self {
+            files,
+            ..Self::default()
+        }
+    }
+
+    /// Writes the files and makes the site; the folder must outlive it.
+    pub(crate) fn build(self, folder: PathBuf) -> Site {
+        let mut manifest = AssetManifest::default();
+        for (path, content) in self.files {
+            let key = asset_key(&path, &content);
+            if !self.lose_files {
+                std::fs::write(folder.join(&key), &content).unwrap();
+            }
+            manifest.entries.insert(
+                path.as_str().into(),
+                AssetEntry {
+                    key: key.into(),
+                    content_type: content_type(&path).into(),
+                    size_bytes: content.len() as u64,
+                },
+            );
+        }
+        Site::new(SiteOptions {
+            version: Arc::new(Version {
+                deployment: DeploymentId::new("0a1b2c3d"),
+                account: AccountId::local(),
+                project: ProjectName::new("proj"),
+                kind: self.kind.unwrap_or(ProjectKind::Pages),
+                environment: Environment::Production,
+                worker: None,
+                bindings: Vec::new(),
+                assets: manifest,
+                routes: self.routes,
+                headers_file: self.headers,
+                redirects_file: self.redirects,
+            }),
+            assets: Arc::new(Folder(folder)),
+            worker: self.worker,
+            place: Place::default(),
+            cache: self.cache,
+        })
+    }
+}
+
+struct Folder(PathBuf);
+
+impl AssetFiles for Folder {
+    fn open(&self, key: &str) -> io::Result<File> {
+        File::open(self.0.join(key))
+    }
+}
+
+/// docs: pages.md 1.10
+pub(crate) fn asset_key(path: &str, content: &[u8]) -> String {
+    let name = path.rsplit('/').next().unwrap();
+    let extension = name
+        .rfind('.')
+        .filter(|&dot| dot > 0)
+        .map_or("", |dot| &name[dot + 1..]);
+    let text = base64::engine::general_purpose::STANDARD.encode(content) + extension;
+    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path
+        .rsplit('.')
+        .next()
+        .unwrap()
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "html" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "txt" => "text/plain; charset=utf-8",
+        "js" => "application/javascript",
+        "json" => "application/json",
+        _ => "application/octet-stream",
+    }
+}
+
+/// A running gateway.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) table: RouteTableHandle,
+    pub(crate) guard: Option<ListenerGuard>,
+    pub(crate) folder: tempfile::TempDir,
+    // Last: the threads end after everything that uses them.
+    pub(crate) plane: DataPlane,
+}
+
+impl Server {
+    /// One site for every host that the tests use.
+    pub(crate) fn of(site: TestSite) -> Self {
+        Self::with_meter(site, None)
+    }
+
+    pub(crate) fn with_meter(site: TestSite, meter: Option<Arc<dyn Meter>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Arc::new(site.build(folder.path().to_owned()));
+        let hosts = [
+            "example.com",
+            "a.example.com",
+            "b.example.com",
+            "q.example.com",
+            "p.q.example.com",
+            "a.b.c.example.com",
+            "proj.pages.dev",
+            "0a1b2c3d.proj.pages.dev",
+        ];
+        let table = RouteTable {
+            hosts: hosts
+                .iter()
+                .map(|host| ((*host).to_owned(), Arc::clone(&site)))
+                .collect::<HashMap<_, _>>(),
+            ..RouteTable::default()
+        };
+        Self::start(table, meter, folder)
+    }
+
+    pub(crate) fn start(
+        table: RouteTable,
+        meter: Option<Arc<dyn Meter>>,
+        folder: tempfile::TempDir,
+    ) -> Self {
+        let plane = DataPlane::start(2).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let table = RouteTableHandle::new(table);
+        let gateway = Arc::new(Gateway::new(table.clone(), meter));
+        let guard = plane
+            .serve(listener, gateway, ServeOptions::default())
+            .unwrap();
+        Self {
+            address,
+            table,
+            guard: Some(guard),
+            folder,
+            plane,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends these bytes and reads until the server closes.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    }
+
+    /// One request on a connection of its own. `head` is the request line without its
+    /// version and the headers after it.
+    pub(crate) fn send(&self, line: &str, host: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        Answer::parse(&self.raw(head.as_bytes()), line.starts_with("HEAD "))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send(&format!("GET {path}"), "example.com", &[])
+    }
+}
+
+/// An answer taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn parse(bytes: &[u8], head: bool) -> Self {
+        let end = bytes
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));
+        let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = text.split("\r\n");
+        let first = lines.next().unwrap();
+        let mut words = first.splitn(3, ' ');
+        assert!(words.next().unwrap().starts_with("HTTP/1."));
+        let status = words.next().unwrap().parse().unwrap();
+        let reason = words.next().unwrap_or("").to_owned();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap();
+                (name.to_ascii_lowercase(), value.trim().to_owned())
+            })
+            .collect();
+        let mut answer = Self {
+            status,
+            reason,
+            headers,
+            body: bytes[end + 4..].to_vec(),
+        };
+        if answer.header("transfer-encoding").as_deref() == Some("chunked") {
+            answer.body = unchunk(&answer.body);
+        } else if let Some(length) = answer.header("content-length").filter(|_| !head) {
+            assert_eq!(answer.body.len().to_string(), length, "{answer:?}");
+        }
+        answer
+    }
+
+    /// All values of a header, joined as a browser shows them.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let values: Vec<&str> = self
+            .headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+            .collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+fn unchunk(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest
+            .windows(2)
+            .position(|w| w == b"\r\n")
+            .expect("a chunk's size");
+        let size = std::str::from_utf8(&rest[..end]).unwrap();
+        let size = usize::from_str_radix(size.split(';').next().unwrap(), 16).unwrap();
+        rest = &rest[end + 2..];
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[..size]);
+        rest = &rest[size + 2..];
+    }
+}
