@@ -105,9 +105,7 @@ impl Location {
                 .saturating_add(1),
             column: count(&text[line_start..start]).saturating_add(1),
             width: count(text[start..end].trim_end()).max(1),
-            source_line: text[line_start..line_end]
-                .trim_end_matches('\r')
-                .to_owned(),
+            source_line: text[line_start..line_end].trim_end_matches('\r').to_owned(),
         }
     }
 
