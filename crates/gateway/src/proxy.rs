@@ -110,7 +110,10 @@ pub(crate) async fn forward(
         };
         let spare = (reused && repeatable).then(|| copy_head(&request));
         match sender.try_send_request(request).await {
-            Ok(response) => return Ok(finish(response, sender, lease, upgrade, connection)),
+            Ok(response) => {
+                lease.guard.answered();
+                return Ok(finish(response, sender, lease, upgrade, connection));
+            }
             Err(mut failed) => {
                 may_reuse = false;
                 let unsent = failed.take_message();
