@@ -98,7 +98,8 @@ impl ConnInfo {
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Connections open at once; further ones wait in the kernel's backlog.
+    /// Connections open at once, give or take one a thread; further ones wait in the
+    /// kernel's backlog.
     pub max_connections: u32,
     /// How long a client may be silent between requests, and take to send a request's
     /// head.
