@@ -263,11 +263,10 @@ mod tests {
 
     #[test]
     fn expansion_ends() {
-        let mut text = String::from("A0=x$\n");
-        for at in 1..200 {
-            let before = at - 1;
-            text.push_str(&format!("A{at}=${{A{before}}}${{A{before}}}\n"));
-        }
+        let doubled = (1..200).map(|at| format!("A{at}=${{A{0}}}${{A{0}}}\n", at - 1));
+        let text: String = std::iter::once("A0=x\n".to_owned())
+            .chain(doubled)
+            .collect();
         let longest = expand_all(parse(&text)).values().map(String::len).max();
         assert!(longest.unwrap() < 4 * EXPANDED_BYTES);
     }

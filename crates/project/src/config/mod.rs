@@ -2,10 +2,12 @@
 //! by one validator.
 //!
 //! `tree` knows the two languages, `keys` every key of wrangler, `reader` the types of
-//! values, `bindings` and `settings` what the keys mean, `validate` how they come together.
+//! values, `bindings` and `settings` what the keys mean, `validate` how the tables come
+//! together, `outcome` what follows from them.
 
 mod bindings;
 mod keys;
+mod outcome;
 mod reader;
 mod settings;
 #[cfg(test)]
@@ -25,8 +27,9 @@ pub use types::{
     Limits, NotFoundHandling, Placement, R2Bucket, Rule, RuleKind, RunWorkerFirst, Service, Var,
 };
 
+use self::outcome::conventional_output_dir;
 use self::tree::{Format, Source};
-use self::validate::{Context, conventional_output_dir, validate};
+use self::validate::{Context, validate};
 use crate::Diagnostic;
 use crate::compat::Compatibility;
 use crate::dotenv::DevVars;

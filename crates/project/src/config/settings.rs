@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::bindings::Named;
+use super::outcome::join;
 use super::reader::Reader;
 use super::tree::{Entry, Table, Value};
-use super::validate::join;
 use super::{
     Assets, HtmlHandling, Limits, NotFoundHandling, Placement, Rule, RuleKind, RunWorkerFirst,
 };
@@ -137,18 +137,14 @@ impl<'a> Reader<'a> {
             entry.node.quoted()
         );
         let span = &entry.node.span;
-        match &entry.node.value {
-            Value::String(name) => {
-                let hint = format!("write {:?}", project_name_from(name));
-                self.error_with_hint(span, message, hint);
-                // The name is known, only wrong: no second complaint that there is none.
-                Some(name.clone())
-            }
-            _ => {
-                self.error(span, message);
-                None
-            }
-        }
+        let Value::String(name) = &entry.node.value else {
+            self.error(span, message);
+            return None;
+        };
+        let hint = format!("write {:?}", project_name_from(name));
+        self.error_with_hint(span, message, hint);
+        // The name is known, only wrong: no second complaint that there is none.
+        Some(name.clone())
     }
 
     fn limits(&mut self, entry: &'a Entry, path: &str) -> Option<Limits> {
@@ -284,16 +280,14 @@ impl<'a> Reader<'a> {
                 Some(entry) => self.one_of(entry, &format!("{}.type", item.path), &choices),
                 None => self.required(&item, "type").and(None),
             };
-            let globs = match item.table.get("globs") {
-                Some(entry) => self.strings(entry, &format!("{}.globs", item.path)),
-                None => {
-                    self.error(
-                        item.span,
-                        format!("\"{}.globs\" is a required field.", item.path),
-                    );
-                    None
-                }
-            };
+            let globs = item
+                .table
+                .get("globs")
+                .and_then(|entry| self.strings(entry, &format!("{}.globs", item.path)));
+            if item.table.get("globs").is_none() {
+                let message = format!("\"{}.globs\" is a required field.", item.path);
+                self.error(item.span, message);
+            }
             let fallthrough = item
                 .table
                 .get("fallthrough")

@@ -596,6 +596,10 @@ fn a_workers_environment_is_a_worker_of_its_own() {
     assert_snapshot!(toml(&worker("")).shown(&preview()), @r#"
     [loads]
     warning: No environment found in configuration with name "preview".
+     --> ./wrangler.toml:1:1
+      |
+    1 | name = "app"
+      | ^
       = help: add [env.preview], or leave --env out
     "#);
 }
@@ -739,15 +743,19 @@ fn experimental_and_repeated_flags_are_refused() {
 fn missing_name_output_folder_and_date() {
     assert_snapshot!(shown("pages_build_output_dir = \"gone\""), @r#"
     [refused]
-    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
-      = help: add compatibility_date = "2026-11-24" to ./wrangler.toml
-
     error: Missing top-level field "name" in configuration file.
      --> ./wrangler.toml:1:1
       |
     1 | pages_build_output_dir = "gone"
       | ^
       = help: add name = "app" at the top of the file
+
+    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
+     --> ./wrangler.toml:1:1
+      |
+    1 | pages_build_output_dir = "gone"
+      | ^
+      = help: add compatibility_date = "2026-11-24"
 
     warning: "pages_build_output_dir" does not exist: ./gone
      --> ./wrangler.toml:1:26
@@ -758,18 +766,26 @@ fn missing_name_output_folder_and_date() {
     "#);
     assert_snapshot!(shown("# nothing"), @r#"
     [loads]
-    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
-      = help: add compatibility_date = "2026-11-24" to ./wrangler.toml
-
-    warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
-      = help: add pages_build_output_dir = "dist"
-
     warning: The file has no "name"; the project is called "app" after its folder.
      --> ./wrangler.toml:1:1
       |
     1 | # nothing
       | ^
       = help: add name = "app" at the top of the file
+
+    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # nothing
+      | ^
+      = help: add compatibility_date = "2026-11-24"
+
+    warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # nothing
+      | ^
+      = help: add pages_build_output_dir = "dist"
     "#);
     let bare = Folder::new(&[(
         "wrangler.toml",
@@ -778,6 +794,10 @@ fn missing_name_output_folder_and_date() {
     assert_snapshot!(bare.shown(&options()), @r#"
     [loads]
     warning: The file has no "pages_build_output_dir"; none of out, dist, build, public, .vercel/output/static exists, so there are no static files.
+     --> ./wrangler.toml:1:1
+      |
+    1 | name = "app"
+      | ^
       = help: add pages_build_output_dir = "dist"
     "#);
     assert_eq!(
@@ -1081,7 +1101,7 @@ proptest! {
         let mut seen = std::collections::HashSet::new();
         for (key, value) in entries {
             if seen.insert(key) {
-                text.push_str(&format!("{key:?} = {value}\n"));
+                text.extend([key, " = ", value, "\n"]);
             }
         }
         load_any(&text, false);

@@ -111,19 +111,15 @@ impl Source {
                 return None;
             }
         };
-        match value {
-            Some(jsonc_parser::ast::Value::Object(object)) => {
-                Some(self.json_table(&object, diagnostics))
-            }
-            _ => {
-                diagnostics.push(
-                    Diagnostic::error("The file should hold one JSON object.")
-                        .with_hint(r#"begin with {"name": "my-project", …}"#)
-                        .at(self.locate(&(0..1))),
-                );
-                None
-            }
+        if let Some(jsonc_parser::ast::Value::Object(object)) = value {
+            return Some(self.json_table(&object, diagnostics));
         }
+        diagnostics.push(
+            Diagnostic::error("The file should hold one JSON object.")
+                .with_hint(r#"begin with {"name": "my-project", …}"#)
+                .at(self.locate(&(0..1))),
+        );
+        None
     }
 
     fn json_table(

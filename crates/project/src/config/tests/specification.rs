@@ -60,6 +60,10 @@ fn deploy_settings() {
     assert_snapshot!(folder.shown(&options()), @r#"
     [loads]
     warning: The file has no "pages_build_output_dir"; static files are served from "out", which exists.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # wrangler.toml
+      | ^
       = help: add pages_build_output_dir = "out"
     "#);
     assert_eq!(
@@ -76,18 +80,26 @@ fn deploy_settings() {
 fn d1_with_a_single_table_for_preview() {
     assert_snapshot!(toml(D1).shown(&preview()), @r#"
     [loads]
-    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
-      = help: add compatibility_date = "2026-11-24" to ./wrangler.toml
-
-    warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
-      = help: add pages_build_output_dir = "dist"
-
     warning: The file has no "name"; the project is called "app" after its folder.
      --> ./wrangler.toml:1:1
       |
     1 | # wrangler.toml
       | ^
       = help: add name = "app" at the top of the file
+
+    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # wrangler.toml
+      | ^
+      = help: add compatibility_date = "2026-11-24"
+
+    warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # wrangler.toml
+      | ^
+      = help: add pages_build_output_dir = "dist"
 
     warning: The field "env.preview.d1_databases" is a single table where wrangler wants a list; it is read as a list of one.
      --> ./wrangler.toml:7:1
@@ -120,18 +132,26 @@ fn r2_with_a_single_table_for_preview() {
 fn kv_with_fewer_namespaces_for_preview() {
     assert_snapshot!(toml(KV).shown(&preview()), @r#"
     [loads]
-    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
-      = help: add compatibility_date = "2026-11-24" to ./wrangler.toml
-
-    warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
-      = help: add pages_build_output_dir = "dist"
-
     warning: The file has no "name"; the project is called "app" after its folder.
      --> ./wrangler.toml:1:1
       |
     1 | # wrangler.toml
       | ^
       = help: add name = "app" at the top of the file
+
+    warning: No compatibility_date was specified. Using today's date: 2026-11-24.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # wrangler.toml
+      | ^
+      = help: add compatibility_date = "2026-11-24"
+
+    warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # wrangler.toml
+      | ^
+      = help: add pages_build_output_dir = "dist"
 
     warning: The field "env.preview.kv_namespaces" is a single table where wrangler wants a list; it is read as a list of one.
       --> ./wrangler.toml:10:1
@@ -187,6 +207,10 @@ fn all_fragments_as_one_file() {
     assert_snapshot!(toml(&all).shown(&preview()), @r#"
     [loads]
     warning: The file has no "pages_build_output_dir"; static files are served from "dist", which exists.
+     --> ./wrangler.toml:1:1
+      |
+    1 | # wrangler.toml
+      | ^
       = help: add pages_build_output_dir = "dist"
 
     warning: The following bindings are at the top level, but not on "env.preview", and are lost there: KV_SESSIONS (KV Namespace), ANALYTICS_ENGINE (Analytics Engine Dataset).
