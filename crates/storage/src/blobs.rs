@@ -47,7 +47,7 @@ pub(crate) struct BlobId([u8; 16]);
 impl BlobId {
     pub(crate) const BYTES: usize = 16;
 
-    fn random() -> Result<Self, Error> {
+    pub(crate) fn random() -> Result<Self, Error> {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&this_process()?);
         fill_random(&mut id[..8])?;

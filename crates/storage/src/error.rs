@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use engawa_model::ErrorKind;
 
+use crate::pool::Refused;
+
 /// What went wrong. The message stands alone (a door shows it as it is); the source is
 /// for the log. Cheap to clone, since one failed sync may answer many writers.
 #[derive(Debug, Clone)]
@@ -61,6 +63,12 @@ impl Error {
                 Self::with_source(ErrorKind::Internal, message, source)
             }
         }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        Self::with_source(refused.kind(), refused.to_string(), refused)
     }
 }
 

@@ -42,12 +42,19 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
-    fn folder(self) -> &'static str {
+    /// The name of its folder, which also stands for it in the catalog.
+    pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Kv => "kv",
             Self::D1 => "d1",
             Self::R2 => "r2",
         }
+    }
+
+    pub(crate) fn from_folder(name: &str) -> Option<Self> {
+        [Self::Kv, Self::D1, Self::R2]
+            .into_iter()
+            .find(|resource| resource.folder() == name)
     }
 }
 
@@ -143,6 +150,38 @@ impl Layout {
             durable.insert(folder);
         }
         Ok(())
+    }
+
+    /// The same for the folder of a file.
+    pub(crate) fn ensure_parent(&self, file: &Path) -> Result<(), Error> {
+        file.parent()
+            .map_or(Ok(()), |folder| self.ensure_folder(folder))
+    }
+
+    /// Removes the SQLite file of a resource, with what SQLite keeps beside it, and the
+    /// resource's blobs. Nothing may have it open. Blocking.
+    pub(crate) fn remove_database(
+        &self,
+        resource: Resource,
+        account: &AccountId,
+        id: &str,
+    ) -> Result<(), Error> {
+        let database = self.database_file(resource, account, id);
+        for suffix in ["-wal", "-shm", ""] {
+            let mut file = database.clone().into_os_string();
+            file.push(suffix);
+            let file = PathBuf::from(file);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &file, error));
+                }
+                _ => {}
+            }
+        }
+        if let Some(folder) = database.parent().filter(|folder| folder.exists()) {
+            sync_folder(folder)?;
+        }
+        self.remove_folder(&self.blobs_dir(resource, account, id))
     }
 
     /// Removes a folder with everything in it; one that is not there is fine. Blocking.

@@ -4,26 +4,41 @@
 //! Every operation takes the account; whatever is acknowledged is durable. What an
 //! operation cost comes back with its result (`engawa_model::Metered`).
 
+mod assets;
 mod blobs;
 mod body;
+mod catalog;
 mod error;
+mod events;
+mod kv;
 mod layout;
 mod owner;
 mod pool;
+pub mod r2;
+mod sqlite;
 mod stamp;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engawa_model::{AccountId, Clock};
+use engawa_model::{AccountId, BucketName, Clock, ErrorKind};
 
+pub use assets::{Assets, NewAsset, asset_key};
 pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
+pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};
 pub use error::Error;
+pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
+pub use kv::{Kv, KvEntry, KvList, KvListKey, KvListOptions, KvPutOptions, check_cache_ttl};
 pub use owner::{Owner, OwnerError, connect_control};
+pub use r2::R2;
 pub use stamp::Stamp;
 
 use blobs::BlobIo;
-use layout::Layout;
+use layout::{Layout, Resource};
+use pool::{Pool, PoolOptions};
+use stamp::Stamps;
 
 /// How to open a data folder.
 #[derive(Debug, Clone)]
@@ -32,6 +47,12 @@ pub struct StorageOptions {
     pub data_dir: PathBuf,
     /// The time, for expirations and stamps.
     pub clock: Clock,
+    /// Files of KV namespaces that are open at once; the least recently used goes.
+    pub max_open_files: usize,
+    /// Memory for hot KV values.
+    pub kv_cache_bytes: usize,
+    /// Memory for SQLite's page caches, of all files together.
+    pub sqlite_memory_bytes: u64,
 }
 
 impl StorageOptions {
@@ -40,6 +61,9 @@ impl StorageOptions {
         Self {
             data_dir: data_dir.into(),
             clock: Clock::system(),
+            max_open_files: 256,
+            kv_cache_bytes: 64 * 1024 * 1024,
+            sqlite_memory_bytes: 256 * 1024 * 1024,
         }
     }
 }
@@ -48,27 +72,89 @@ impl StorageOptions {
 #[derive(Clone)]
 pub struct Storage {
     core: Arc<Core>,
+    kv: Kv,
+    r2: R2,
+    catalog: Catalog,
+    assets: Assets,
+    events: Events,
 }
 
 /// What every part of the store shares.
 pub(crate) struct Core {
     pub(crate) layout: Arc<Layout>,
     pub(crate) clock: Clock,
+    pub(crate) stamps: Arc<Stamps>,
+    /// The threads of KV and R2 metadata.
+    pub(crate) pool: Pool,
     pub(crate) blob_io: BlobIo,
+    pub(crate) max_open_files: usize,
+    pub(crate) kv_cache_bytes: usize,
 }
 
 impl Storage {
     /// Opens the folder that `owner` holds. Blocking, at start.
     pub fn open(owner: &Owner, options: StorageOptions) -> Result<Self, Error> {
-        let layout = Arc::new(Layout::new(owner.data_dir().to_owned()));
-        blobs::clear_uploads(&layout)?;
+        if options.data_dir.canonicalize().ok().as_deref() != Some(owner.data_dir()) {
+            let message = format!(
+                "{} is not the data folder that this process owns ({})",
+                options.data_dir.display(),
+                owner.data_dir().display()
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let core = Arc::new(Core::open(owner.data_dir().to_owned(), &options)?);
+        let kv = Kv::new(core.clone())?;
+        let r2 = R2::new(
+            core.layout.clone(),
+            core.clock.clone(),
+            core.stamps.clone(),
+            core.blob_io.clone(),
+            core.pool.clone(),
+        );
+        let catalog = {
+            let (kv, r2, layout) = (kv.clone(), r2.clone(), core.layout.clone());
+            Catalog::open(
+                core.clone(),
+                Box::new(move |resource, account, id| match resource {
+                    Resource::Kv => kv.remove(account, id),
+                    Resource::D1 => layout.remove_database(resource, account, id),
+                    Resource::R2 => r2.remove_files(account, &BucketName::from(id)),
+                }),
+            )?
+        };
         Ok(Self {
-            core: Arc::new(Core {
-                layout,
-                clock: options.clock,
-                blob_io: BlobIo::default(),
-            }),
+            assets: Assets::new(core.clone()),
+            events: Events::new(core.clone()),
+            kv,
+            r2,
+            catalog,
+            core,
         })
+    }
+
+    /// KV namespaces.
+    pub fn kv(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// R2 buckets.
+    pub fn r2(&self) -> &R2 {
+        &self.r2
+    }
+
+    /// Resources by id and name.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Static files of projects.
+    pub fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
+    /// Analytics Engine points.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Begins an upload: up to `inline_limit_bytes` (at most 1 MiB) stay in memory, more
@@ -80,5 +166,43 @@ impl Storage {
             account.clone(),
             inline_limit_bytes,
         )
+    }
+
+    /// Executes and answers all that waits, closes every file, ends every thread. Later
+    /// calls (of clones) are refused with `Unavailable`.
+    pub async fn close(self) {
+        let blob_io = self.core.blob_io.clone();
+        // Uploads may still be on their way into a queue.
+        let done = tokio::task::spawn_blocking(move || {
+            self.kv.close();
+            self.r2.close();
+            self.core.pool.stop();
+        });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "closing the storage failed");
+        }
+        blob_io.close().await;
+    }
+}
+
+impl Core {
+    fn open(data_dir: PathBuf, options: &StorageOptions) -> Result<Self, Error> {
+        let layout = Arc::new(Layout::new(data_dir));
+        blobs::clear_uploads(&layout)?;
+        let clock = options.clock.clone();
+        let stamps = catalog::open_stamps(&layout, clock.clone(), options.sqlite_memory_bytes)?;
+        let pool = Pool::start(PoolOptions::metadata()).map_err(|error| {
+            let message = format!("cannot start the storage threads: {error}");
+            Error::with_source(ErrorKind::Internal, message, error)
+        })?;
+        Ok(Self {
+            layout,
+            clock,
+            stamps: Arc::new(stamps),
+            pool,
+            blob_io: BlobIo::default(),
+            max_open_files: options.max_open_files,
+            kv_cache_bytes: options.kv_cache_bytes,
+        })
     }
 }

@@ -55,8 +55,6 @@ use std::time::{Duration, Instant};
 
 use engawa_model::{AccountId, ErrorKind};
 
-use crate::Error;
-
 pub(crate) use threads::{Pool, PoolOptions};
 use threads::{Turn, TurnKind, Work};
 
@@ -127,12 +125,6 @@ impl Refused {
             Self::Full | Self::Stopping => ErrorKind::Unavailable,
             Self::Panicked => ErrorKind::Internal,
         }
-    }
-}
-
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        Self::new(refused.kind(), refused.to_string())
     }
 }
 

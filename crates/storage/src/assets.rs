@@ -1,0 +1,331 @@
+//! Static files of projects, named by their content.
+//!
+//! They lie below their project and are never shared across projects, so that knowing a
+//! hash is no way to learn of, or to reach, another project's file. A file is there whole
+//! or not at all: it is written to a temporary name, synced, renamed, and its folder is
+//! synced. Bytes that do not match their key are refused.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use engawa_model::limits::ASSET_BYTES;
+use engawa_model::{AccountId, ErrorKind, ProjectName};
+
+use crate::blobs::BlobId;
+use crate::layout::{Layout, sync_folder};
+use crate::{Core, Error};
+
+/// Digits of a key.
+const KEY_DIGITS: usize = 32;
+
+/// The key of a file: BLAKE3 of the base64 text of its bytes followed by its extension
+/// (without the dot), the first 32 hex digits (pages.md 1.10).
+pub fn asset_key(bytes: &[u8], extension: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut text = String::new();
+    // Whole groups of three bytes need no padding, so the pieces join to one text.
+    for piece in bytes.chunks(3 * 16 * 1024) {
+        text.clear();
+        STANDARD.encode_string(piece, &mut text);
+        hasher.update(text.as_bytes());
+    }
+    hasher.update(extension.as_bytes());
+    hasher.finalize().to_hex()[..KEY_DIGITS].to_owned()
+}
+
+/// The static files of all projects. Cheap to clone.
+#[derive(Clone)]
+pub struct Assets {
+    core: Arc<Core>,
+}
+
+/// A file to be stored.
+#[derive(Debug, Clone)]
+pub struct NewAsset {
+    /// Its [`asset_key`].
+    pub key: String,
+    /// The extensions that it may have; with one of them, its bytes give the key. (An
+    /// upload says only the type.)
+    pub extensions: Vec<String>,
+    /// All of it.
+    pub bytes: Bytes,
+}
+
+impl Assets {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Whether a project has a file.
+    pub async fn has(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        key: &str,
+    ) -> Result<bool, Error> {
+        let missing = self.missing(account, project, vec![key.to_owned()]).await?;
+        Ok(missing.is_empty())
+    }
+
+    /// Which of these keys a project does not have.
+    pub async fn missing(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        keys: Vec<String>,
+    ) -> Result<Vec<String>, Error> {
+        let places: Vec<_> = keys
+            .into_iter()
+            .map(|key| Ok((self.path(account, project, &key)?, key)))
+            .collect::<Result<_, Error>>()?;
+        self.core
+            .blob_io
+            .run(move || {
+                let missing = places.into_iter().filter(|(path, _)| !path.is_file());
+                Ok(missing.map(|(_, key)| key).collect())
+            })
+            .await
+    }
+
+    /// Stores a file; one that is there already is left as it is.
+    pub async fn put(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        asset: NewAsset,
+    ) -> Result<(), Error> {
+        self.put_many(account, project, vec![asset]).await
+    }
+
+    /// Stores files, sharing the syncs of their folders. If one is refused, some of the
+    /// others may be stored.
+    pub async fn put_many(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        assets: Vec<NewAsset>,
+    ) -> Result<(), Error> {
+        let places: Vec<_> = assets
+            .into_iter()
+            .map(|asset| Ok((self.path(account, project, &asset.key)?, asset)))
+            .collect::<Result<_, Error>>()?;
+        let layout = self.core.layout.clone();
+        let tmp = layout.blobs_tmp_dir(account);
+        self.core
+            .blob_io
+            .run(move || {
+                layout.ensure_folder(&tmp)?;
+                let mut folders = BTreeSet::new();
+                for (path, asset) in places {
+                    check(&asset)?;
+                    layout.ensure_parent(&path)?;
+                    // Also if it is there: who made it may have been killed before this.
+                    folders.extend(path.parent().map(PathBuf::from));
+                    if !path.is_file() {
+                        write(
+                            &tmp.join(BlobId::random()?.to_string()),
+                            &path,
+                            &asset.bytes,
+                        )?;
+                    }
+                }
+                folders.iter().try_for_each(|folder| sync_folder(folder))
+            })
+            .await
+    }
+
+    /// Where a file lies, to be opened and sent. It may not be there.
+    pub fn path(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        key: &str,
+    ) -> Result<PathBuf, Error> {
+        place(&self.core.layout, account, project, key)
+    }
+
+    /// Opens a file; `NotFound` if it is not there. Blocking.
+    pub fn open(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        key: &str,
+    ) -> Result<File, Error> {
+        let path = self.path(account, project, key)?;
+        File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let message = format!("the project {project} has no file {key}");
+                Error::with_source(ErrorKind::NotFound, message, error)
+            }
+            _ => Error::io("open", &path, error),
+        })
+    }
+
+    /// Removes all files of a project.
+    pub async fn remove_project(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+    ) -> Result<(), Error> {
+        let layout = self.core.layout.clone();
+        let folder = layout.assets_dir(account, project);
+        self.core
+            .blob_io
+            .run(move || layout.remove_folder(&folder))
+            .await
+    }
+}
+
+fn place(
+    layout: &Layout,
+    account: &AccountId,
+    project: &ProjectName,
+    key: &str,
+) -> Result<PathBuf, Error> {
+    let is_key = key.len() == KEY_DIGITS
+        && key
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_key {
+        let message = format!("\"{key}\" is not the key of a file: 32 lower-case hex digits");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    let mut path = layout.assets_dir(account, project);
+    path.extend([&key[..2], key]);
+    Ok(path)
+}
+
+fn check(asset: &NewAsset) -> Result<(), Error> {
+    let len = asset.bytes.len() as u64;
+    if len > ASSET_BYTES {
+        let message = format!("a file of {len} bytes exceeds the limit of {ASSET_BYTES}");
+        return Err(Error::new(ErrorKind::TooLarge, message));
+    }
+    let matches = asset
+        .extensions
+        .iter()
+        .any(|extension| asset_key(&asset.bytes, extension) == asset.key);
+    if matches {
+        return Ok(());
+    }
+    let message = format!("the bytes uploaded as {} do not match that key", asset.key);
+    Err(Error::new(ErrorKind::InvalidArgument, message))
+}
+
+fn write(tmp: &std::path::Path, path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(tmp)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_data()
+        })
+        .and_then(|()| fs::rename(tmp, path));
+    written.map_err(|error| {
+        // If this fails too, the next start removes it.
+        let _ = fs::remove_file(tmp);
+        Error::io("write", path, error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Fixture;
+
+    fn asset(bytes: &'static str, extension: &str) -> NewAsset {
+        NewAsset {
+            key: asset_key(bytes.as_bytes(), extension),
+            extensions: vec!["bin".to_owned(), extension.to_owned()],
+            bytes: Bytes::from_static(bytes.as_bytes()),
+        }
+    }
+
+    // pages.md 1.10, "Key examples": wrangler's own results
+    #[test]
+    fn keys_are_those_that_wrangler_computes() {
+        assert_eq!(
+            asset_key(b"hello", "txt"),
+            "f0b3413d4cabb000327fad369003d6a5"
+        );
+        assert_eq!(
+            asset_key(b"<h1>x</h1>\n", "html"),
+            "6e685e4883fed022eae92500f07d7f39"
+        );
+        assert_eq!(asset_key(b"", ""), "af1349b9f5f9a1a6a0404dea36dcc949");
+        let long = vec![7; 200_000];
+        let whole = STANDARD.encode(&long) + "js";
+        assert_eq!(
+            asset_key(&long, "js"),
+            blake3::hash(whole.as_bytes()).to_hex()[..32]
+        );
+    }
+
+    #[tokio::test]
+    async fn files_are_found_in_their_own_project_and_account_only() {
+        let fixture = Fixture::new();
+        let assets = fixture.storage.assets();
+        let (account, project) = (AccountId::local(), ProjectName::from("p"));
+        let file = asset("hello", "txt");
+        let key = file.key.clone();
+        assert!(!assets.has(&account, &project, &key).await.unwrap());
+        for _ in 0..2 {
+            assets
+                .put_many(&account, &project, vec![file.clone(), asset("other", "js")])
+                .await
+                .unwrap();
+        }
+        assert_eq!(
+            io::read_to_string(assets.open(&account, &project, &key).unwrap()).unwrap(),
+            "hello"
+        );
+        let absent = "0".repeat(32);
+        let missing = assets
+            .missing(&account, &project, vec![key.clone(), absent.clone()])
+            .await;
+        assert_eq!(missing.unwrap(), [absent]);
+        for (account, project) in [
+            (AccountId::new("other"), project.clone()),
+            (account.clone(), ProjectName::from("q")),
+        ] {
+            assert!(!assets.has(&account, &project, &key).await.unwrap());
+            let error = assets.open(&account, &project, &key).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+        assets.remove_project(&account, &project).await.unwrap();
+        assert!(!assets.has(&account, &project, &key).await.unwrap());
+        assets.put(&account, &project, file).await.unwrap();
+        assert!(assets.has(&account, &project, &key).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_do_not_match_their_key_are_refused() {
+        let fixture = Fixture::new();
+        let assets = fixture.storage.assets();
+        let (account, project) = (AccountId::local(), ProjectName::from("p"));
+        let mut file = asset("hello", "txt");
+        file.bytes = Bytes::from_static(b"hullo");
+        let key = file.key.clone();
+        let error = assets.put(&account, &project, file).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().contains(&key), "{error}");
+        assert!(!assets.has(&account, &project, &key).await.unwrap());
+        for key in [
+            "../../../../etc/passwd",
+            "",
+            "F0B3413D4CABB000327FAD369003D6A5",
+        ] {
+            let error = assets.has(&account, &project, key).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+    }
+}
