@@ -1,2 +1,5 @@
-//! The `engawa` program.
-fn main() {}
+//! The `engawa` program. See [`engawa::cli`].
+
+fn main() -> std::process::ExitCode {
+    engawa::cli::main()
+}

@@ -37,6 +37,10 @@ pub trait LeaseGuard: Send + Sync {
     /// Whether the instance was killed because it burnt CPU without answering its ping:
     /// then a broken connection means error 1102 and not 1101.
     fn exceeded_limits(&self) -> bool;
+
+    /// The head of the answer has come. What is left is a stream or a WebSocket, which
+    /// may hold up a replacement for longer.
+    fn answered(&self);
 }
 
 /// Why there is no instance to send a request to.

@@ -1,0 +1,80 @@
+//! What people see: the one place that prints.
+//!
+//! Standard output carries what a program may read (the ready line, results of
+//! commands); everything told to people goes to standard error.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that prints")]
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::LazyLock;
+
+use engawa_project::{Diagnostic, Severity};
+use engawa_runtime::{LogLevel, WorkerLog};
+
+static COLOUR: LazyLock<bool> =
+    LazyLock::new(|| std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+
+/// A line for programs, at once visible also in a pipe.
+pub fn output(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    // A reader that has gone away is no reason to end a server.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Bytes for programs, as they are.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn output_bytes(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// A line for people.
+pub fn note(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Something that went wrong.
+pub fn error(text: &str) {
+    eprintln!("{}", paint("31", text));
+}
+
+/// A finding about a user's file.
+pub fn diagnostic(diagnostic: &Diagnostic) {
+    let colour = match diagnostic.severity {
+        Severity::Error => "31",
+        Severity::Warning => "33",
+    };
+    let text = diagnostic.to_string();
+    match text.split_once('\n') {
+        Some((first, rest)) => eprintln!("{}\n{rest}", paint(colour, first)),
+        None => eprintln!("{}", paint(colour, &text)),
+    }
+}
+
+/// What a request of a worker has logged.
+pub fn worker_log(log: &WorkerLog, least: LogLevel) {
+    let lines: Vec<_> = log.lines.iter().filter(|line| line.level >= least).collect();
+    if lines.is_empty() {
+        return;
+    }
+    let status = log.status.map_or_else(|| log.outcome.clone(), |status| status.to_string());
+    let ray = log.ray.as_deref().map_or(String::new(), |ray| format!(" {ray}"));
+    let mut text = paint("2", &format!("{} → {status}{ray}", log.trigger));
+    for line in lines {
+        let colour = match line.level {
+            LogLevel::Error => "31",
+            LogLevel::Warn => "33",
+            LogLevel::Debug => "2",
+            LogLevel::Log | LogLevel::Info => "0",
+        };
+        text.push_str("\n  ");
+        text.push_str(&paint(colour, &line.text.replace('\n', "\n  ")));
+    }
+    eprintln!("{text}");
+}
+
+fn paint(code: &str, text: &str) -> String {
+    if *COLOUR { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}

@@ -1,0 +1,163 @@
+//! How many worker processes may run at once.
+//!
+//! Live processes are capped in number, by memory of their own, and for each project, so
+//! that a crawler on the old deployments of one project evicts only that project. When
+//! there is no room, the least recently used idle worker makes way; a busy one never
+//! does, and with none idle the start waits (its requests have deadlines of their own).
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use engawa_model::{AccountId, ProjectName};
+use tokio::sync::Notify;
+
+use crate::pool::Pool;
+
+/// How long a start waits for room.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at who has become idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A worker is idle this long after its last answer: `waitUntil` may run until then.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
+
+/// The caps.
+#[derive(Debug, Clone)]
+pub struct CapacityLimits {
+    /// Processes in all.
+    pub processes: usize,
+    /// Processes of one project.
+    pub processes_per_project: usize,
+    /// Memory of all processes, without shared program text.
+    pub memory_bytes: u64,
+}
+
+impl Default for CapacityLimits {
+    fn default() -> Self {
+        Self { processes: 256, processes_per_project: 16, memory_bytes: half_of_memory_bytes() }
+    }
+}
+
+/// The caps and who lives under them.
+#[derive(Debug)]
+pub(crate) struct Capacity {
+    limits: CapacityLimits,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tenants: Vec<Tenant>,
+    /// One entry for each place taken.
+    places: Vec<(AccountId, ProjectName)>,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    account: AccountId,
+    project: ProjectName,
+    pool: Weak<Pool>,
+}
+
+/// A process's place; dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Room {
+    capacity: Arc<Capacity>,
+    account: AccountId,
+    project: ProjectName,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut state = self.capacity.lock();
+        let mine = |(account, project): &(AccountId, ProjectName)| {
+            *account == self.account && *project == self.project
+        };
+        if let Some(place) = state.places.iter().position(mine) {
+            state.places.swap_remove(place);
+        }
+        drop(state);
+        self.capacity.freed.notify_waiters();
+    }
+}
+
+impl Capacity {
+    pub(crate) fn new(limits: CapacityLimits) -> Arc<Self> {
+        Arc::new(Self { limits, state: Mutex::default(), freed: Notify::new() })
+    }
+
+    /// Makes a pool known as one that can be asked to make way.
+    pub(crate) fn register(&self, account: &AccountId, project: &ProjectName, pool: &Arc<Pool>) {
+        let mut state = self.lock();
+        state.tenants.retain(|tenant| tenant.pool.strong_count() > 0);
+        state.tenants.push(Tenant {
+            account: account.clone(),
+            project: project.clone(),
+            pool: Arc::downgrade(pool),
+        });
+    }
+
+    /// Waits for room for one process.
+    pub(crate) async fn admit(self: &Arc<Self>, account: &AccountId, project: &ProjectName) -> Result<Room, String> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let freed = self.freed.notified();
+            if let Some(room) = self.try_admit(account, project) {
+                return Ok(room);
+            }
+            if Instant::now() >= deadline {
+                return Err("no room for another worker process: raise the limit, or wait until others are idle".to_owned());
+            }
+            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>, account: &AccountId, project: &ProjectName) -> Option<Room> {
+        let mut state = self.lock();
+        let own = |other_account: &AccountId, other_project: &ProjectName| {
+            other_account == account && other_project == project
+        };
+        let of_project = state.places.iter().filter(|(account, project)| own(account, project)).count();
+        let project_is_full = of_project >= self.limits.processes_per_project;
+        if !project_is_full
+            && state.places.len() < self.limits.processes
+            && (state.places.is_empty() || state.memory_bytes() < self.limits.memory_bytes)
+        {
+            state.places.push((account.clone(), project.clone()));
+            return Some(Room { capacity: Arc::clone(self), account: account.clone(), project: project.clone() });
+        }
+        let idle = state
+            .tenants
+            .iter()
+            .filter(|tenant| !project_is_full || own(&tenant.account, &tenant.project))
+            .filter_map(|tenant| tenant.pool.upgrade())
+            .filter_map(|pool| pool.idle_for().map(|idle_for| (idle_for, pool)))
+            .filter(|(idle_for, _)| *idle_for >= IDLE_AFTER)
+            .max_by_key(|(idle_for, _)| *idle_for);
+        if let Some((_, pool)) = idle {
+            pool.evict();
+        }
+        None
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn memory_bytes(&self) -> u64 {
+        self.tenants.iter().filter_map(|tenant| tenant.pool.upgrade()).map(|pool| pool.memory_bytes()).sum()
+    }
+}
+
+fn half_of_memory_bytes() -> u64 {
+    let total_kib = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+            line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()
+        })
+        .unwrap_or(2 * 1024 * 1024);
+    total_kib * 1024 / 2
+}

@@ -1,0 +1,103 @@
+//! The runtime: versions go in, pools of running workers come out.
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engawa_model::{Version, WorkerCode};
+use tempfile::TempDir;
+
+use crate::bindings::Bindings;
+use crate::capacity::{Capacity, CapacityLimits};
+use crate::config::{ConfigOptions, Egress, WorkerdConfig};
+use crate::pool::{Pool, PoolContext, PoolOptions};
+use crate::process::Spawner;
+
+/// How a runtime runs.
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    /// The workerd program.
+    pub workerd: PathBuf,
+    /// What workers may reach.
+    pub egress: Egress,
+    /// How many processes, and how large.
+    pub capacity: CapacityLimits,
+}
+
+/// Starts workers. One for each program.
+#[derive(Debug)]
+pub struct Runtime {
+    context: Arc<PoolContext>,
+    options: RuntimeOptions,
+    sockets: TempDir,
+    next_deployment: AtomicU64,
+}
+
+/// A deployment's worker that can be served.
+pub struct Deployed {
+    /// Where requests go.
+    pub pool: Arc<Pool>,
+    /// Where the worker's calls come from; the data plane serves it with [`Bindings`].
+    pub binding_listener: UnixListener,
+    /// The path of that listener, to be removed with the deployment.
+    pub binding_socket: PathBuf,
+}
+
+impl Runtime {
+    /// Prepares the folder of sockets and the spawning thread.
+    ///
+    /// # Errors
+    /// When the machine gives no folder for temporary files or no thread.
+    pub fn new(options: RuntimeOptions) -> io::Result<Self> {
+        // A unix path ends at 107 bytes, so the folder is a short one; mode 0700 is what
+        // `tempfile` makes.
+        let sockets = tempfile::Builder::new().prefix("engawa-").tempdir_in(short_temp_dir())?;
+        let context = PoolContext {
+            spawner: Spawner::start()?,
+            workerd: options.workerd.clone(),
+            socket_dir: sockets.path().to_owned(),
+            capacity: Capacity::new(options.capacity.clone()),
+        };
+        Ok(Self { context: Arc::new(context), options, sockets, next_deployment: AtomicU64::new(1) })
+    }
+
+    /// Prepares a version's worker, cold. Must be called inside a tokio runtime, which
+    /// then supervises its processes.
+    ///
+    /// # Errors
+    /// When a socket or a memory file cannot be made.
+    pub fn deploy(&self, version: &Arc<Version>, code: &WorkerCode, logging: bool) -> io::Result<Deployed> {
+        let number = self.next_deployment.fetch_add(1, Ordering::Relaxed);
+        let binding_socket = self.sockets.path().join(format!("b{number:x}"));
+        let binding_listener = UnixListener::bind(&binding_socket)?;
+        let options = ConfigOptions { binding_socket: &binding_socket, egress: &self.options.egress, logging };
+        let config = WorkerdConfig::new(version, code, &options)?;
+        let pool_options = PoolOptions {
+            account: version.account.clone(),
+            project: version.project.clone(),
+            instances: 1,
+            logging,
+        };
+        let pool = Pool::new(Arc::clone(&self.context), config, pool_options);
+        Ok(Deployed { pool, binding_listener, binding_socket })
+    }
+
+    /// A version's configuration as workerd would get it, with secrets blanked.
+    pub fn redacted_config(&self, version: &Version, code: &WorkerCode) -> String {
+        let options = ConfigOptions {
+            binding_socket: Path::new("/run/engawa/bindings.sock"),
+            egress: &self.options.egress,
+            logging: false,
+        };
+        WorkerdConfig::redacted(version, code, &options)
+    }
+}
+
+/// `TMPDIR` if a socket's path below it is short enough, else `/tmp`.
+fn short_temp_dir() -> PathBuf {
+    let dir = std::env::temp_dir();
+    if dir.as_os_str().len() <= 60 { dir } else { PathBuf::from("/tmp") }
+}
+
