@@ -1,5 +1,6 @@
 //! What Engawa says about a user's file: the place, the line, and what to write instead.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -143,7 +144,7 @@ impl fmt::Display for Severity {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.severity, self.message)?;
+        write!(f, "{}: {}", self.severity, printable(&self.message))?;
         let gutter = self
             .location
             .as_ref()
@@ -153,15 +154,72 @@ impl fmt::Display for Diagnostic {
             let Location {
                 file, line, column, ..
             } = location;
-            let file = file.display();
+            let file = file.to_string_lossy();
+            let file = printable(&file);
             write!(f, "\n{:gutter$}--> {file}:{line}:{column}", "")?;
             write!(f, "\n{:gutter$} |", "")?;
             write!(f, "\n{line} | {}", shown.trim_end())?;
             write!(f, "\n{:gutter$} | {:at$}{:^<width$}", "", "", "")?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, "\n{:gutter$} = help: {hint}", "")?;
+            write!(f, "\n{:gutter$} = help: {}", "", printable(hint))?;
         }
         Ok(())
+    }
+}
+
+/// A text of a stranger's project without what could steer a terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n';
+    if text.contains(steers) {
+        Cow::Owned(text.replace(steers, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str, start: usize, end: usize) -> (u32, u32, u32, String) {
+        let location = Location::in_text("f", text, start, end);
+        (
+            location.line,
+            location.column,
+            location.width,
+            location.source_line,
+        )
+    }
+
+    #[test]
+    fn a_place_is_counted_in_characters_from_one() {
+        let text = "a\r\n日本 = x\nlast";
+        assert_eq!(place(text, 0, 1), (1, 1, 1, "a".to_owned()));
+        assert_eq!(place(text, 3, 9), (2, 1, 2, "日本 = x".to_owned()));
+        assert_eq!(place(text, 12, 13), (2, 6, 1, "日本 = x".to_owned()));
+        // Past the end of its line, or of the text, it is cut.
+        assert_eq!(place(text, 12, 99), (2, 6, 1, "日本 = x".to_owned()));
+        assert_eq!(place(text, 99, 99), (3, 5, 1, "last".to_owned()));
+        // Inside a character: that character.
+        assert_eq!(place(text, 4, 5), (2, 1, 1, "日本 = x".to_owned()));
+        assert_eq!(place("", 0, 0), (1, 1, 1, String::new()));
+    }
+
+    #[test]
+    fn a_frame_without_a_place_is_message_and_hint() {
+        let shown = Diagnostic::error("no").with_hint("yes").to_string();
+        assert_eq!(shown, "error: no\n  = help: yes");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let location = Location::in_text("f", "a\u{1b}[31m = 1", 0, 1);
+        let shown = Diagnostic::warning("unknown \u{1b}[31m")
+            .with_hint("no \u{9b}")
+            .at(location)
+            .to_string();
+        assert!(!shown.contains('\u{9b}'), "{shown:?}");
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
     }
 }

@@ -272,11 +272,23 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A string that an entry may have, but not an empty one.
+    /// A string that an entry may have. An empty one counts as none, with a warning, or is
+    /// an error where it is one for wrangler.
     pub(super) fn optional(&mut self, item: &Item<'a>, key: &str) -> Option<String> {
         let entry = item.table.get(key)?;
         match &entry.node.value {
             Value::String(text) if !text.is_empty() => return Some(text.clone()),
+            Value::String(_) if !matches!(key, "id" | "bucket_name" | "dataset") => {
+                self.warn(
+                    &entry.node.span,
+                    format!(
+                        "\"{}.{key}\" is empty; it counts as not written.",
+                        item.path
+                    ),
+                    "give it a text, or remove the line",
+                );
+                return None;
+            }
             _ => {}
         }
         self.error_with_hint(

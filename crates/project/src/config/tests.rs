@@ -828,6 +828,36 @@ fn ids_may_be_missing_and_remote_has_no_effect() {
     assert_eq!(config.d1_databases[0].local_id.as_str(), "DB");
 }
 
+// wrangler 4.164.0 takes an empty database_id, and no empty KV id
+#[test]
+fn empty_ids() {
+    assert_snapshot!(shown(&pages(
+        "[[d1_databases]]\nbinding = \"DB\"\ndatabase_id = \"\"\n[[kv_namespaces]]\nbinding = \"\"\nid = \"\""
+    )), @r#"
+    [refused]
+    warning: "d1_databases[0].database_id" is empty; it counts as not written.
+     --> ./wrangler.toml:6:15
+      |
+    6 | database_id = ""
+      |               ^^
+      = help: give it a text, or remove the line
+
+    error: "kv_namespaces[0]" bindings should have a string "binding" field but got "".
+     --> ./wrangler.toml:8:11
+      |
+    8 | binding = ""
+      |           ^^
+      = help: add binding = "…"
+
+    error: "kv_namespaces[0]" bindings should, optionally, have a string "id" field but got "".
+     --> ./wrangler.toml:9:6
+      |
+    9 | id = ""
+      |      ^^
+      = help: give it a text, or remove the line
+    "#);
+}
+
 #[test]
 fn services_with_an_entrypoint_are_refused_with_the_reason() {
     assert_snapshot!(shown(&pages(
