@@ -9,11 +9,8 @@
 use std::sync::Arc;
 
 use engawa_model::{WorkerPool, WorkerUnavailable};
-use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
-    TRANSFER_ENCODING,
-};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, Version};
 
 use crate::assets::{AssetAnswer, AssetBody, Target, assemble};
 use crate::body::Body;
@@ -208,10 +205,6 @@ impl Exchange {
         target: &Target,
         ray: &HeaderValue,
     ) -> Response<Body> {
-        // hyper keeps only the chunked framing of a message that had both, and closes the
-        // connection after it; a chunked message that still names a length is our defect.
-        let both = request.headers().contains_key(TRANSFER_ENCODING)
-            && request.headers().contains_key(CONTENT_LENGTH);
         let asked = AskedFor {
             host: host::of(request.uri(), request.headers())
                 .unwrap_or("")
@@ -219,27 +212,18 @@ impl Exchange {
             accept: accept_of(request.headers()),
         };
         set_host_and_path(&mut request, target);
-        self.set_headers(&mut request, ray);
-        let forwarded = proxy::forward(&*self.worker, request, &self.connection).await;
-        let mut response = match forwarded {
+        let version = request.version();
+        let upgrade = proxy::prepare(&mut request);
+        self.set_headers(request.headers_mut(), version, ray);
+        match proxy::forward(&*self.worker, request, upgrade, &self.connection).await {
             Ok(response) => self.clean(response, &asked, ray),
             Err(error) => self.failed(&error, &asked, ray),
-        };
-        if both {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
     }
 
     /// What the worker may rely on is set here and never taken from the client
     /// (pages.md 8.9).
-    fn set_headers(&self, request: &mut Request<Body>, ray: &HeaderValue) {
-        let version = request.version();
-        let headers = request.headers_mut();
-        // First, so that `Connection: CF-Ray` removes nothing of ours; an upgrade's two
-        // headers are put back by the proxy, which looks for them itself.
+    fn set_headers(&self, headers: &mut HeaderMap, version: Version, ray: &HeaderValue) {
         let ours: Vec<HeaderName> = headers
             .keys()
             .filter(|name| {
@@ -251,7 +235,6 @@ impl Exchange {
         for name in ours {
             headers.remove(name);
         }
-        forget_named_by_connection(headers);
 
         let accept_encoding = headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("br, gzip"));
         let cf = self.site.cf.header(version, accept_encoding.as_ref());
@@ -364,41 +347,6 @@ fn set_host_and_path(request: &mut Request<Body>, target: &Target) {
     };
     if let Ok(path) = path.parse::<Uri>() {
         *request.uri_mut() = path;
-    }
-}
-
-/// Drops end-to-end headers that the client declared to be for this connection only, so
-/// that it cannot have the ones removed that are set next.
-fn forget_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
-    let plain = named.iter().all(|list| {
-        list.to_str().unwrap_or("").split(',').all(|item| {
-            let item = item.trim();
-            item.is_empty()
-                || ["keep-alive", "close", "upgrade", "te"]
-                    .iter()
-                    .any(|known| item.eq_ignore_ascii_case(known))
-        })
-    });
-    if plain {
-        return;
-    }
-    let upgrade = headers.get(http::header::UPGRADE).cloned();
-    let transfer_encoding = headers.get(TRANSFER_ENCODING).cloned();
-    let wants_upgrade = named.iter().any(|list| {
-        list.to_str()
-            .unwrap_or("")
-            .split(',')
-            .any(|item| item.trim().eq_ignore_ascii_case("upgrade"))
-    });
-    proxy::remove_hop_by_hop(headers);
-    // Still needed by the proxy: framing, and whether this is a WebSocket.
-    if let Some(encoding) = transfer_encoding {
-        headers.insert(TRANSFER_ENCODING, encoding);
-    }
-    if let (Some(upgrade), true) = (upgrade, wants_upgrade) {
-        headers.insert(http::header::UPGRADE, upgrade);
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 

@@ -213,7 +213,7 @@ impl DataPlane {
         &self,
         socket: impl Into<StdListener>,
         service: Arc<dyn Service>,
-        options: ServeOptions,
+        options: &ServeOptions,
     ) -> io::Result<ListenerGuard> {
         let socket = socket.into();
         socket.set_nonblocking()?;

@@ -74,13 +74,13 @@ pub(crate) enum ProxyError {
     Broken(#[source] hyper::Error),
 }
 
-/// Sends a request to a worker. The answer's body holds the lease.
+/// Sends a request, after [`prepare`], to a worker. The answer's body holds the lease.
 pub(crate) async fn forward(
     pool: &dyn WorkerPool,
     mut request: Request<Body>,
+    upgrade: Option<OnUpgrade>,
     connection: &Arc<ConnInfo>,
 ) -> Result<Response<Body>, ProxyError> {
-    let upgrade = prepare(&mut request);
     let repeatable =
         matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
     let mut may_reuse = upgrade.is_none();
@@ -116,12 +116,15 @@ pub(crate) async fn forward(
             }
             Err(mut failed) => {
                 may_reuse = false;
-                let unsent = failed.take_message();
-                let again = unsent.or(spare).filter(|_| attempt < ATTEMPTS);
-                if lease.guard.exceeded_limits() {
-                    return Err(ProxyError::ExceededLimits);
-                }
-                match again {
+                // What never left goes to the next instance whatever became of this one.
+                let again = match failed.take_message() {
+                    Some(unsent) => Some(unsent),
+                    None if lease.guard.exceeded_limits() => {
+                        return Err(ProxyError::ExceededLimits);
+                    }
+                    None => spare,
+                };
+                match again.filter(|_| attempt < ATTEMPTS) {
                     Some(again) => request = again,
                     None => return Err(ProxyError::Broken(failed.into_error())),
                 }
@@ -132,8 +135,9 @@ pub(crate) async fn forward(
 }
 
 /// Removes what belongs to the client's connection only; for a WebSocket, takes its
-/// upgrade out and asks for one of our own.
-fn prepare(request: &mut Request<Body>) -> Option<OnUpgrade> {
+/// upgrade out and asks for one of our own. It comes before any header is set for the
+/// worker, so that `Connection: CF-Ray` removes nothing of ours.
+pub(crate) fn prepare(request: &mut Request<Body>) -> Option<OnUpgrade> {
     let websocket = is_websocket(request);
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut *request));
     *request.version_mut() = Version::HTTP_11;
@@ -172,7 +176,7 @@ fn is_websocket(request: &Request<Body>) -> bool {
 }
 
 /// Removes the headers of one connection, among them those that `Connection` names.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)

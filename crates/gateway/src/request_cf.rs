@@ -78,9 +78,19 @@ impl Default for Place {
 /// brace, in ASCII.
 pub(crate) struct RequestCf {
     beginning: String,
+    /// The whole header over HTTP/1.1 for what nearly all clients accept.
+    usual: Vec<(Option<HeaderValue>, HeaderValue)>,
     colo: String,
     country: HeaderValue,
 }
+
+/// `Accept-Encoding` of browsers, of command-line tools, and of those that have none.
+const USUAL_ENCODINGS: [&str; 4] = [
+    "gzip, deflate, br, zstd",
+    "gzip, deflate, br",
+    "gzip, deflate",
+    "gzip",
+];
 
 impl RequestCf {
     pub(crate) fn new(place: &Place) -> Self {
@@ -124,15 +134,22 @@ impl RequestCf {
             .filter(char::is_ascii_alphanumeric)
             .take(8)
             .collect();
-        Self {
+        let mut cf = Self {
             beginning,
+            usual: Vec::new(),
             colo,
             country: place
                 .country
                 .as_deref()
                 .and_then(|country| HeaderValue::from_str(country).ok())
                 .unwrap_or(HeaderValue::from_static("XX")),
+        };
+        let usual = USUAL_ENCODINGS.map(|encodings| Some(HeaderValue::from_static(encodings)));
+        for encodings in usual.into_iter().chain([None]) {
+            let header = cf.make_header(Version::HTTP_11, encodings.as_ref());
+            cf.usual.push((encodings, header));
         }
+        cf
     }
 
     /// The whole JSON for one request.
@@ -141,6 +158,17 @@ impl RequestCf {
         version: Version,
         accept_encoding: Option<&HeaderValue>,
     ) -> HeaderValue {
+        if version == Version::HTTP_11 {
+            for (encodings, header) in &self.usual {
+                if encodings.as_ref() == accept_encoding {
+                    return header.clone();
+                }
+            }
+        }
+        self.make_header(version, accept_encoding)
+    }
+
+    fn make_header(&self, version: Version, accept_encoding: Option<&HeaderValue>) -> HeaderValue {
         let mut json = String::with_capacity(self.beginning.len() + 96);
         json.push_str(&self.beginning);
         let protocol = match version {
@@ -186,7 +214,7 @@ fn push_ascii(out: &mut String, json: &str) {
     }
 }
 
-/// A number that no other request gets: SplitMix64 over a counter of the thread's own,
+/// A number that no other request gets: `SplitMix64` over a counter of the thread's own,
 /// begun at random. It is no secret, so it need not be unguessable.
 fn next_ray() -> u64 {
     thread_local! {

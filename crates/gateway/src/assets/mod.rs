@@ -160,11 +160,10 @@ impl AssetServer {
         if !self.redirects.is_empty()
             && let Some((status, to)) = self.redirects.find(&path)
         {
-            let Ok(to) = Url::parse(&(request.origin)())
-                .and_then(|origin| origin.join(request.target.path()))
-                .and_then(|base| base.join(&to))
-            else {
-                return AssetAnswer::empty(StatusCode::INTERNAL_SERVER_ERROR);
+            let base = format!("{}{}", (request.origin)(), request.target.path());
+            let Ok(to) = Url::parse(&base).and_then(|base| base.join(&to)) else {
+                // What a client filled in made no URL (`//`); upstream throws here.
+                return self.not_found(&path, request);
             };
             if status != 200 {
                 return redirect(status, &to, request);
@@ -184,13 +183,13 @@ impl AssetServer {
 
     /// Which file a decoded path stands for (pages.md 1.2).
     fn lookup(&self, path: &str) -> Lookup {
-        if path.ends_with('/') {
+        if let Some(bare) = path.strip_suffix('/') {
             return if let Some(index) = self.find(&[path, "index.html"]) {
                 Lookup::Serve(index)
             } else if let Some(parent) = path.strip_suffix("index/").filter(|p| p.ends_with('/')) {
                 Lookup::Move(parent.to_owned())
-            } else if self.find(&[&path[..path.len() - 1], ".html"]).is_some() {
-                Lookup::Move(path[..path.len() - 1].to_owned())
+            } else if self.find(&[bare, ".html"]).is_some() {
+                Lookup::Move(bare.to_owned())
             } else {
                 Lookup::Missing
             };

@@ -233,6 +233,10 @@ pub(crate) fn units(text: &str) -> usize {
 
 /// What a URL in a rule may be. miniflare: workers-shared `validateURL.ts`.
 #[derive(Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "upstream's four independent options"
+)]
 pub(crate) struct UrlRules {
     pub(crate) only_relative: bool,
     pub(crate) no_ports: bool,

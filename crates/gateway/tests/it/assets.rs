@@ -66,6 +66,36 @@ fn redirects_file_is_applied_as_upstream_does() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+// miniflare: pages-shared handler.ts resolves targets against the request's own URL, in
+// which a path of two slashes is still a path.
+#[test]
+fn a_path_of_two_slashes_is_no_host() {
+    let server = Server::of(TestSite {
+        redirects: Some("/* /h/:splat 302\n".to_owned()),
+        ..TestSite::named("index.html")
+    });
+    for (path, location) in [
+        ("//evil.test/x", "/h//evil.test/x"),
+        ("/\\evil.test/x", "/h//evil.test/x"),
+        ("//evil.test/..//", "/h///"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(
+            answer.header("location").as_deref(),
+            Some(location),
+            "{path}"
+        );
+    }
+    let server = Server::of(TestSite {
+        redirects: Some("/:a/x b/c 302\n//evil.test/y /b\n".to_owned()),
+        ..TestSite::named("index.html")
+    });
+    assert_eq!(
+        server.get("//evil.test/y").header("location").as_deref(),
+        Some("/b")
+    );
+}
+
 #[test]
 fn a_large_file_is_streamed_and_a_small_one_is_kept_within_the_budget() {
     let large = vec![7_u8; 3_000_000];
@@ -172,7 +202,7 @@ fn matches(answer: &Answer, expected: &str, line: &str, key: &str) -> Result<(),
     let is_head = line.starts_with("HEAD ");
     let (first, rest) = expected.split_once("; ").unwrap_or((expected, ""));
     let (word, argument) = first.split_once(' ').unwrap_or((first, ""));
-    let mut expect = |name: &str, wanted: Option<&str>| {
+    let expect = |name: &str, wanted: Option<&str>| {
         let got = answer.header(name);
         if got.as_deref() == wanted {
             Ok(())

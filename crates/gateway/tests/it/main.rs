@@ -1,5 +1,7 @@
 //! The gateway over real sockets, with real files.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod assets;
 mod cases;
 mod fuzz;

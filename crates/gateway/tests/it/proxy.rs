@@ -144,7 +144,7 @@ impl Seen {
 struct Upstream {
     socket: PathBuf,
     seen: mpsc::Receiver<Seen>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Upstream {
@@ -178,7 +178,7 @@ impl Upstream {
         Self {
             socket,
             seen,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -619,7 +619,7 @@ fn a_get_that_breaks_a_new_connection_is_not_repeated() {
 #[test]
 fn an_instance_that_is_gone_is_passed_over() {
     let upstream = Upstream::constant(HELLO);
-    let nowhere = upstream._folder.path().join("gone");
+    let nowhere = upstream.folder.path().join("gone");
     let (server, state) = serve(vec![nowhere.clone(), nowhere, upstream.socket.clone()]);
     let answer = send(
         &server,

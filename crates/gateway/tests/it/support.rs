@@ -127,11 +127,10 @@ fn content_type(path: &str) -> &'static str {
 /// A running gateway.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) table: RouteTableHandle,
     pub(crate) guard: Option<ListenerGuard>,
     pub(crate) folder: tempfile::TempDir,
     // Last: the threads end after everything that uses them.
-    pub(crate) plane: DataPlane,
+    _plane: DataPlane,
 }
 
 impl Server {
@@ -172,16 +171,15 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let table = RouteTableHandle::new(table);
-        let gateway = Arc::new(Gateway::new(table.clone(), meter));
+        let gateway = Arc::new(Gateway::new(table, meter));
         let guard = plane
-            .serve(listener, gateway, ServeOptions::default())
+            .serve(listener, gateway, &ServeOptions::default())
             .unwrap();
         Self {
             address,
-            table,
             guard: Some(guard),
             folder,
-            plane,
+            _plane: plane,
         }
     }
 
@@ -203,11 +201,14 @@ impl Server {
     /// One request on a connection of its own. `head` is the request line without its
     /// version and the headers after it.
     pub(crate) fn send(&self, line: &str, host: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
+        let headers: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{}\r\n",
+            headers.concat()
+        );
         Answer::parse(&self.raw(head.as_bytes()), line.starts_with("HEAD "))
     }
 
@@ -220,7 +221,6 @@ impl Server {
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) reason: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -237,7 +237,6 @@ impl Answer {
         let mut words = first.splitn(3, ' ');
         assert!(words.next().unwrap().starts_with("HTTP/1."));
         let status = words.next().unwrap().parse().unwrap();
-        let reason = words.next().unwrap_or("").to_owned();
         let headers: Vec<(String, String)> = lines
             .map(|line| {
                 let (name, value) = line.split_once(':').unwrap();
@@ -246,7 +245,6 @@ impl Answer {
             .collect();
         let mut answer = Self {
             status,
-            reason,
             headers,
             body: bytes[end + 4..].to_vec(),
         };
