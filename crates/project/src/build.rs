@@ -118,7 +118,9 @@ fn render(diagnostics: &[Diagnostic]) -> String {
 pub struct Builder {
     tools: Tools,
     options: BuildOptions,
-    scratch: tempfile::TempDir,
+    _scratch: tempfile::TempDir,
+    /// The folder's real path, since esbuild names files by it.
+    scratch_path: PathBuf,
     exports: ExportCache,
     assets: AssetCache,
     watched: Vec<PathBuf>,
@@ -135,10 +137,16 @@ struct Code {
 impl Builder {
     /// A builder with nothing remembered. It fails if there can be no temporary folder.
     pub fn new(tools: Tools, options: BuildOptions) -> std::io::Result<Self> {
+        let scratch = tempfile::Builder::new().prefix("engawa-build-").tempdir()?;
+        let unenv_root = tools.unenv_root.map(std::fs::canonicalize).transpose()?;
         Ok(Self {
-            tools,
+            tools: Tools {
+                unenv_root,
+                ..tools
+            },
             options,
-            scratch: tempfile::Builder::new().prefix("engawa-build-").tempdir()?,
+            scratch_path: std::fs::canonicalize(scratch.path())?,
+            _scratch: scratch,
             exports: ExportCache::default(),
             assets: AssetCache::default(),
             watched: Vec::new(),
@@ -175,7 +183,7 @@ impl Builder {
         let Self {
             tools,
             options,
-            scratch,
+            scratch_path,
             exports,
             assets,
             ..
@@ -183,7 +191,7 @@ impl Builder {
         let job = CodeJob {
             tools,
             mode: options.mode,
-            scratch: scratch.path(),
+            scratch: scratch_path,
             root: &root,
             output_dir: output_dir.as_deref(),
             config,

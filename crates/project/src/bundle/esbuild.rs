@@ -24,7 +24,6 @@ pub(crate) struct Run<'a> {
 
 /// What esbuild printed.
 pub(crate) struct Output {
-    pub(crate) stdout: Vec<u8>,
     pub(crate) warnings: Vec<Message>,
 }
 
@@ -119,14 +118,15 @@ impl Run<'_> {
         let read = |result: std::io::Result<Vec<u8>>| {
             result.map_err(|error| RunError::Failed(format!("cannot read from esbuild: {error}")))
         };
-        let (stdout, stderr) = (read(stdout)?, read(stderr)?);
+        read(stdout)?;
+        let stderr = read(stderr)?;
         let stderr = String::from_utf8_lossy(&stderr);
         let messages = parse_messages(&stderr, self.working_dir);
         let (errors, warnings): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .partition(|message| message.diagnostic.is_error());
         if status.success() {
-            Ok(Output { stdout, warnings })
+            Ok(Output { warnings })
         } else if errors.is_empty() {
             Err(RunError::Failed(format!(
                 "esbuild ended with {status}: {}",

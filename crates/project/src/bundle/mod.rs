@@ -16,7 +16,6 @@ pub(crate) mod esbuild;
 mod exports;
 mod output;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +112,26 @@ fn bundle_file(
     mode: Mode,
     rules: &output::ModuleRules,
 ) -> Result<Bundle, BundleError> {
+    let loaders = rules
+        .extensions()
+        .map(|extension| format!("--loader:.{extension}=copy").into())
+        .collect();
+    let file = match request.entry {
+        Entry::Source { name, .. } => Path::new(name),
+        Entry::File(file) | Entry::Folder(file) | Entry::Verbatim(file) => file,
+    };
+    run_esbuild(request, mode, rules, loaders, file, None)
+}
+
+/// Bundles `file`, or the request's text under that name, with `more` flags.
+fn run_esbuild(
+    request: &Request<'_>,
+    mode: Mode,
+    rules: &output::ModuleRules,
+    more: Vec<OsString>,
+    file: &Path,
+    sibling_folder: Option<&Path>,
+) -> Result<Bundle, BundleError> {
     let out = request.scratch.join("out");
     let io = |error| BundleError::Io(out.clone(), error);
     if out.exists() {
@@ -121,22 +140,20 @@ fn bundle_file(
     std::fs::create_dir_all(&out).map_err(io)?;
 
     let mut args = common_flags(request, mode)?;
-    for extension in rules.extensions() {
-        args.push(format!("--loader:.{extension}=copy").into());
-    }
+    args.extend(more);
     args.push("--asset-names=[hash]-[name]".into());
     args.push("--sourcemap=external".into());
     args.push(joined("--outfile=", &out.join("index.js")));
     let metafile = out.join("meta.json");
     args.push(joined("--metafile=", &metafile));
-    let (stdin, name) = match request.entry {
-        Entry::Source { text, name } => {
-            args.push(format!("--sourcefile={name}").into());
-            (Some(text), name.to_owned())
+    let stdin = match request.entry {
+        Entry::Source { text, .. } => {
+            args.push(joined("--sourcefile=", file));
+            Some(text)
         }
-        Entry::File(file) | Entry::Folder(file) | Entry::Verbatim(file) => {
+        _ => {
             args.push(file.as_os_str().to_owned());
-            (None, module_name(file))
+            None
         }
     };
     let run = Run {
@@ -147,10 +164,20 @@ fn bundle_file(
     };
     let printed = run.run().map_err(|error| explain(error, mode))?;
     let meta = Metafile::read(&metafile)?;
-    let mut diagnostics: Vec<Diagnostic> = into_diagnostics(printed.warnings);
+    let mut diagnostics = into_diagnostics(printed.warnings);
     check_builtins(request.root, &meta, mode, &mut diagnostics)?;
-    check_default_export(request, &meta)?;
-    let modules = output::modules(&out, request.root, &meta, rules, &name)?;
+    if !meta.has_default_export() {
+        return Err(no_default_export(file));
+    }
+    let modules = output::modules(&output::Written {
+        out: &out,
+        root: request.root,
+        meta: &meta,
+        rules,
+        entry_name: &module_name(file),
+        has_node_modules: mode == Mode::V2,
+        sibling_folder,
+    })?;
     Ok(Bundle {
         modules,
         inputs: inputs(request, &meta),
@@ -158,8 +185,7 @@ fn bundle_file(
     })
 }
 
-/// The entry point is printed, not written: then esbuild names the modules beside it
-/// relative to the folder in which it runs, which is theirs.
+/// The folder form: what lies in the folder is external to its entry point.
 fn bundle_folder(
     request: &Request<'_>,
     mode: Mode,
@@ -173,43 +199,21 @@ fn bundle_folder(
             folder.display()
         ))]));
     }
-    let collected = directory::collect(folder, &entry, rules)?;
-    let mut args = common_flags(request, mode)?;
-    for file in &collected.files {
-        args.push(joined("--external:", file));
-    }
-    let metafile = request.scratch.join("folder-meta.json");
-    args.push(joined("--metafile=", &metafile));
-    args.push("--sourcemap=inline".into());
-    args.push("index.js".into());
-    let run = Run {
-        esbuild: request.esbuild,
-        working_dir: folder,
-        args,
-        stdin: None,
-    };
-    let printed = run.run().map_err(|error| explain(error, mode))?;
-    let meta = Metafile::read(&metafile)?;
-    let mut diagnostics = into_diagnostics(printed.warnings);
-    check_builtins(folder, &meta, mode, &mut diagnostics)?;
-    check_default_export(request, &meta)?;
-    let needs_require = meta.requires_externals();
-    let mut modules = vec![output::printed_module(
-        printed.stdout,
-        "index.js",
-        folder,
-        request.root,
-        needs_require,
-    )];
-    modules.extend(collected.modules);
-    let mut inputs: BTreeSet<PathBuf> = meta.inputs(folder).into_iter().collect();
-    inputs.extend(collected.files);
-    inputs.extend(collected.folders);
-    Ok(Bundle {
-        modules,
-        inputs: inputs.into_iter().collect(),
-        diagnostics,
-    })
+    // esbuild names files by their real path.
+    let folder = std::fs::canonicalize(folder)
+        .map_err(|error| BundleError::Io(folder.to_path_buf(), error))?;
+    let entry = folder.join("index.js");
+    let collected = directory::collect(&folder, &entry, rules)?;
+    let externals: Vec<OsString> = collected
+        .files
+        .iter()
+        .map(|file| joined("--external:", file))
+        .collect();
+    let mut bundle = run_esbuild(request, mode, rules, externals, &entry, Some(&folder))?;
+    bundle.modules.extend(collected.modules);
+    bundle.inputs.extend(collected.files);
+    bundle.inputs.extend(collected.folders);
+    Ok(bundle)
 }
 
 /// What every run has in common.
@@ -218,6 +222,8 @@ fn common_flags(request: &Request<'_>, mode: Mode) -> Result<Vec<OsString>, Bund
     let mut args: Vec<OsString> = [
         "--bundle",
         "--format=esm",
+        // Names that are looked for in the result must not be escaped in it.
+        "--charset=utf8",
         "--platform=browser",
         "--target=es2024",
         "--supported:import-source=true",
@@ -441,20 +447,12 @@ fn find_specifier(file: &Path, specifier: &str) -> Option<Location> {
 
 /// The other format, `addEventListener("fetch", …)`, has no bindings in `env` and is not
 /// supported.
-fn check_default_export(request: &Request<'_>, meta: &Metafile) -> Result<(), BundleError> {
-    let file = match request.entry {
-        Entry::File(file) => file.to_path_buf(),
-        Entry::Folder(folder) => folder.join("index.js"),
-        Entry::Source { .. } | Entry::Verbatim(_) => return Ok(()),
-    };
-    if meta.has_default_export() {
-        return Ok(());
-    }
-    Err(BundleError::Diagnostics(vec![
+fn no_default_export(file: &Path) -> BundleError {
+    BundleError::Diagnostics(vec![
         Diagnostic::error(format!("{} has no default export.", file.display())).with_hint(
             "write the worker as an ES module: `export default { async fetch(request, env, ctx) { … } }`",
         ),
-    ]))
+    ])
 }
 
 /// What a rule of the wrangler file makes of a file.

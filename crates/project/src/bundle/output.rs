@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
 use bytes::Bytes;
 use engawa_model::{Module, ModuleKind};
 use serde::Deserialize;
@@ -173,12 +172,6 @@ impl Metafile {
             .collect()
     }
 
-    /// Whether a `require()` is left in the bundle.
-    pub(super) fn requires_externals(&self) -> bool {
-        self.output_imports()
-            .any(|import| import.kind == "require-call")
-    }
-
     pub(super) fn has_default_export(&self) -> bool {
         self.entry()
             .any(|output| output.exports.iter().any(|name| name == "default"))
@@ -193,35 +186,66 @@ impl Metafile {
     }
 }
 
-/// Gives ES modules a `require` for what is left of CommonJS: wrangler's plugin turns such
-/// calls into imports, which flags can not do. It stands on the first line, so that the
-/// source map stays right for all others.
-const REQUIRE: &str = "import { createRequire as __engawaCreateRequire } from \"node:module\"; const require = __engawaCreateRequire(\"/\"); ";
+/// Gives what is left of CommonJS a `require`: wrangler's plugin turns `require("events")`
+/// into an import of the default export, which flags can not do, so the imports are put in
+/// front. They stand on the first line, so that the source map stays right for all others.
+fn require_line(specifiers: &[String]) -> String {
+    use std::fmt::Write as _;
+    let mut line = String::new();
+    let mut table = String::new();
+    for (index, specifier) in specifiers.iter().enumerate() {
+        let specifier = serde_json::Value::from(specifier.as_str());
+        let _ = write!(line, "import __engawa_{index} from {specifier}; ");
+        let _ = write!(table, "{specifier}: __engawa_{index}, ");
+    }
+    let _ = write!(
+        line,
+        "const __engawa_required = {{ {table}}}; const require = (name) => {{ \
+         if (Object.hasOwn(__engawa_required, name)) return __engawa_required[name]; \
+         throw new Error(`Dynamic require of \"${{name}}\" is not supported`); }}; "
+    );
+    line
+}
 
-/// The entry point `index.js` in `out`, and the files that esbuild copied beside it.
-pub(super) fn modules(
-    out: &Path,
-    root: &Path,
-    meta: &Metafile,
-    rules: &ModuleRules,
-    entry_name: &str,
-) -> Result<Vec<Module>, BundleError> {
+/// What [`modules`] needs to know.
+pub(super) struct Written<'a> {
+    /// Where esbuild wrote `index.js` and what it copied.
+    pub(super) out: &'a Path,
+    /// The project's folder.
+    pub(super) root: &'a Path,
+    /// What it said of it.
+    pub(super) meta: &'a Metafile,
+    /// Kinds of modules.
+    pub(super) rules: &'a ModuleRules,
+    /// The name that the entry point gets.
+    pub(super) entry_name: &'a str,
+    /// The runtime has the modules of Node that are left as imports, so that `require()`
+    /// may reach them.
+    pub(super) has_node_modules: bool,
+    /// A folder whose modules are imported from `./`.
+    pub(super) sibling_folder: Option<&'a Path>,
+}
+
+/// The entry point, and the files that esbuild copied beside it.
+pub(super) fn modules(written: &Written<'_>) -> Result<Vec<Module>, BundleError> {
+    let Written { out, meta, .. } = *written;
     let read = |file: &Path| {
         std::fs::read(file).map_err(|error| BundleError::Io(file.to_path_buf(), error))
     };
-    let mut names: Vec<String> = meta
+    let mut copies: Vec<String> = meta
         .outputs
         .iter()
         .filter(|(_, output)| output.entry_point.is_none())
         .filter_map(|(name, _)| Some(Path::new(name).file_name()?.to_str()?.to_owned()))
         .filter(|name| name != "index.js.map")
         .collect();
-    names.sort();
+    copies.sort();
 
     let mut text = String::from_utf8_lossy(&read(&out.join("index.js"))?).into_owned();
     let mut extra: Vec<Module> = Vec::new();
-    for copied in names {
-        let Some(kind) = rules.kind_of(&copied) else {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for copied in copies {
+        let Some(kind) = written.rules.kind_of(&copied) else {
             continue;
         };
         let body = read(&out.join(&copied))?;
@@ -231,57 +255,64 @@ pub(super) fn modules(
         text = text
             .replace(&format!("./{copied}?module"), &name)
             .replace(&format!("./{copied}"), &name);
-        if extra.iter().any(|module| module.name == name) {
-            continue;
+        if !extra.iter().any(|module| module.name == name) {
+            extra.push(Module {
+                name: name.clone(),
+                kind,
+                body: body.into(),
+                source_map: None,
+            });
         }
-        extra.push(Module {
-            name,
-            kind,
-            body: body.into(),
-            source_map: None,
-        });
+        names.insert(copied, name);
     }
-    if meta.requires_externals() {
-        text.insert_str(0, REQUIRE);
+    if let Some(folder) = written.sibling_folder {
+        let relative = relative_path(out, folder);
+        text = text.replace(&format!("\"{relative}/"), "\"./");
+    }
+    let required = required(written, &names);
+    if !required.is_empty() {
+        text.insert_str(0, &require_line(&required));
     }
     let source_map = read(&out.join("index.js.map")).ok();
     let entry = Module {
-        name: entry_name.to_owned(),
+        name: written.entry_name.to_owned(),
         kind: ModuleKind::EsModule,
         body: text.into(),
-        source_map: source_map.and_then(|map| relative_source_map(&map, out, root)),
+        source_map: source_map.and_then(|map| relative_source_map(&map, out, written.root)),
     };
     Ok(std::iter::once(entry).chain(extra).collect())
 }
 
-/// A module that esbuild printed with its source map at the end.
-pub(super) fn printed_module(
-    printed: Vec<u8>,
-    name: &str,
-    folder: &Path,
-    root: &Path,
-    needs_require: bool,
-) -> Module {
-    const MARK: &str = "//# sourceMappingURL=data:application/json;base64,";
-    let mut text = String::from_utf8_lossy(&printed).into_owned();
-    let mut source_map = None;
-    if let Some(at) = text.rfind(MARK) {
-        let encoded = text[at + MARK.len()..].trim();
-        source_map = base64::engine::general_purpose::STANDARD
-            .decode(encoded)
-            .ok()
-            .and_then(|map| relative_source_map(&map, folder, root));
-        text.truncate(at);
+/// What `require()` is called with and can have.
+fn required(written: &Written<'_>, names: &BTreeMap<String, String>) -> Vec<String> {
+    written
+        .meta
+        .output_imports()
+        .filter(|import| import.kind == "require-call")
+        .filter_map(|import| {
+            if import.external {
+                let is_there = written.has_node_modules && import.path.starts_with("node:");
+                return is_there.then(|| import.path.clone());
+            }
+            let copied = Path::new(&import.path).file_name()?.to_str()?;
+            names.get(copied.split('?').next()?).cloned()
+        })
+        .collect()
+}
+
+/// The way from one absolute folder to another.
+fn relative_path(from: &Path, to: &Path) -> String {
+    let mut from_parts = from.components().peekable();
+    let mut to_parts = to.components().peekable();
+    while from_parts.peek().is_some() && from_parts.peek() == to_parts.peek() {
+        from_parts.next();
+        to_parts.next();
     }
-    if needs_require {
-        text.insert_str(0, REQUIRE);
-    }
-    Module {
-        name: name.to_owned(),
-        kind: ModuleKind::EsModule,
-        body: text.into(),
-        source_map,
-    }
+    let up = from_parts.map(|_| "..".into());
+    let down = to_parts.map(|part| part.as_os_str().to_string_lossy());
+    up.chain(down)
+        .collect::<Vec<std::borrow::Cow<'_, str>>>()
+        .join("/")
 }
 
 /// The map's sources relative to the project where they lie in it, else absolute.
