@@ -45,8 +45,6 @@ const IO_THREADS: usize = 32;
 pub(crate) struct BlobId([u8; 16]);
 
 impl BlobId {
-    pub(crate) const BYTES: usize = 16;
-
     pub(crate) fn random() -> Result<Self, Error> {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&this_process()?);
@@ -211,14 +209,6 @@ impl TempBlob {
         })
     }
 
-    pub(crate) fn id(&self) -> BlobId {
-        self.id
-    }
-
-    pub(crate) fn len_bytes(&self) -> u64 {
-        self.len_bytes
-    }
-
     pub(crate) fn write(&mut self, chunk: &[u8]) -> Result<(), Error> {
         self.write_raw(chunk)?;
         let mut rest = chunk;
@@ -353,6 +343,15 @@ impl BlobFolder {
     /// Removes the folder and everything in it.
     pub(crate) fn remove_all(&self) -> Result<(), Error> {
         self.layout.remove_folder(&self.path)
+    }
+
+    /// Gives a stored blob the name that an earlier process would have given it.
+    #[cfg(test)]
+    pub(crate) fn make_older(&self, id: BlobId) -> BlobId {
+        let mut older = id;
+        older.0[15] ^= 1;
+        fs::rename(self.file(id), self.file(older)).unwrap();
+        older
     }
 
     fn file(&self, id: BlobId) -> PathBuf {

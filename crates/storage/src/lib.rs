@@ -8,6 +8,7 @@ mod assets;
 mod blobs;
 mod body;
 mod catalog;
+pub mod d1;
 mod error;
 mod events;
 mod kv;
@@ -28,6 +29,7 @@ use engawa_model::{AccountId, BucketName, Clock, ErrorKind};
 pub use assets::{Assets, NewAsset, asset_key};
 pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
 pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};
+pub use d1::D1;
 pub use error::Error;
 pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
 pub use kv::{Kv, KvEntry, KvList, KvListKey, KvListOptions, KvPutOptions, check_cache_ttl};
@@ -73,6 +75,7 @@ impl StorageOptions {
 pub struct Storage {
     core: Arc<Core>,
     kv: Kv,
+    d1: D1,
     r2: R2,
     catalog: Catalog,
     assets: Assets,
@@ -111,13 +114,14 @@ impl Storage {
             core.blob_io.clone(),
             core.pool.clone(),
         );
+        let d1 = D1::open(core.layout.clone(), core.stamps.clone(), core.max_open_files)?;
         let catalog = {
-            let (kv, r2, layout) = (kv.clone(), r2.clone(), core.layout.clone());
+            let (kv, d1, r2) = (kv.clone(), d1.clone(), r2.clone());
             Catalog::open(
                 core.clone(),
                 Box::new(move |resource, account, id| match resource {
                     Resource::Kv => kv.remove(account, id),
-                    Resource::D1 => layout.remove_database(resource, account, id),
+                    Resource::D1 => d1.remove(account, id),
                     Resource::R2 => r2.remove_files(account, &BucketName::from(id)),
                 }),
             )?
@@ -126,6 +130,7 @@ impl Storage {
             assets: Assets::new(core.clone()),
             events: Events::new(core.clone()),
             kv,
+            d1,
             r2,
             catalog,
             core,
@@ -135,6 +140,11 @@ impl Storage {
     /// KV namespaces.
     pub fn kv(&self) -> &Kv {
         &self.kv
+    }
+
+    /// D1 databases.
+    pub fn d1(&self) -> &D1 {
+        &self.d1
     }
 
     /// R2 buckets.
@@ -175,6 +185,7 @@ impl Storage {
         // Uploads may still be on their way into a queue.
         let done = tokio::task::spawn_blocking(move || {
             self.kv.close();
+            self.d1.close();
             self.r2.close();
             self.core.pool.stop();
         });

@@ -43,14 +43,6 @@ impl Fixture {
     fn files(&self) -> Vec<PathBuf> {
         walk(self.data.path())
     }
-
-    /// Gives a stored blob the name that an earlier process would have given it.
-    fn make_older(&self, id: BlobId) -> BlobId {
-        let mut older = id;
-        older.0[15] ^= 1;
-        fs::rename(self.folder.file(id), self.folder.file(older)).unwrap();
-        older
-    }
 }
 
 fn walk(folder: &Path) -> Vec<PathBuf> {
@@ -199,9 +191,9 @@ fn garbage_is_what_an_earlier_process_left_and_nothing_names() {
     let fixture = Fixture::new();
     let written_now = fixture.stored(b"now");
     let named = fixture.stored(b"named");
-    let named = fixture.make_older(named);
+    let named = fixture.folder.make_older(named);
     let lost = fixture.stored(b"lost");
-    let lost = fixture.make_older(lost);
+    let lost = fixture.folder.make_older(lost);
     let removed = fixture
         .folder
         .collect_garbage(|id| Ok(id == named))
