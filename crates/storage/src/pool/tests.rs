@@ -140,6 +140,7 @@ struct Bench {
 }
 
 impl Bench {
+    #[expect(clippy::needless_pass_by_value, reason = "shorter at each call")]
     fn new(threads: usize, options: FilesOptions) -> Self {
         Self::with_pool(
             PoolOptions {
