@@ -7,7 +7,8 @@
 //!
 //! A listener's life is a [`Phase`] in a watch channel: accept loops, connections and
 //! tunnels of upgraded connections all look at it. Every connection holds one permit of
-//! its listener's semaphore, so "all connections have ended" is "all permits are back".
+//! its listener's semaphore, and so does every clone of its socket, so "all connections have
+//! ended and the address is free" is "all permits are back".
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -98,8 +99,7 @@ impl ConnInfo {
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Connections open at once, give or take one a thread; further ones wait in the
-    /// kernel's backlog.
+    /// Connections open at once; further ones wait in the kernel's backlog.
     pub max_connections: u32,
     /// How long a client may be silent between requests, and take to send a request's
     /// head.
@@ -178,6 +178,7 @@ struct PlaneThread {
 struct Command {
     socket: StdListener,
     listener: Arc<Listener>,
+    permit: OwnedSemaphorePermit,
 }
 
 impl DataPlane {
@@ -228,7 +229,7 @@ impl DataPlane {
             service,
             http,
             phase,
-            // Each accept loop holds a permit while it waits.
+            // Each accept loop holds one until it has closed its socket.
             permits: Arc::new(Semaphore::new(
                 max_connections as usize + self.threads.len(),
             )),
@@ -243,6 +244,9 @@ impl DataPlane {
             let command = Command {
                 socket: socket.try_clone()?,
                 listener: Arc::clone(&listener),
+                permit: Arc::clone(&listener.permits)
+                    .try_acquire_owned()
+                    .map_err(io::Error::other)?,
             };
             thread
                 .commands
@@ -317,7 +321,12 @@ enum Phase {
 }
 
 async fn run_thread(mut commands: mpsc::Receiver<Command>) {
-    while let Some(Command { socket, listener }) = commands.recv().await {
+    while let Some(command) = commands.recv().await {
+        let Command {
+            socket,
+            listener,
+            permit,
+        } = command;
         let socket = match socket {
             StdListener::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Socket::Tcp),
             StdListener::Unix(socket) => {
@@ -326,7 +335,11 @@ async fn run_thread(mut commands: mpsc::Receiver<Command>) {
         };
         match socket {
             Ok(socket) => {
-                spawn_local(accept(socket, listener));
+                spawn_local(async move {
+                    accept(&socket, &listener).await;
+                    drop(socket);
+                    drop(permit);
+                });
             }
             Err(error) => tracing::error!(%error, "a listener could not be registered"),
         }
@@ -338,13 +351,13 @@ enum Socket {
     Unix(tokio::net::UnixListener),
 }
 
-async fn accept(socket: Socket, listener: Arc<Listener>) {
+async fn accept(socket: &Socket, listener: &Arc<Listener>) {
     let mut phase = listener.phase.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
-            accepted = accept_one(&socket, &listener) => accepted,
+            accepted = accept_one(socket, listener) => accepted,
         };
         if let Err(error) = accepted
             && error.kind() != io::ErrorKind::ConnectionAborted

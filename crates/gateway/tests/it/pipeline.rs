@@ -432,13 +432,12 @@ fn connections_above_the_limit_wait() {
         go,
     });
     let options = ServeOptions {
-        max_connections: 1,
+        max_connections: 2,
         ..ServeOptions::default()
     };
     let _guard = plane.serve(listener, service, &options).unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut open = Vec::new();
-    // One connection, and the one whose place the accept loop itself holds.
     for _ in 0..2 {
         let mut client = std::net::TcpStream::connect(address).unwrap();
         client.write_all(request).unwrap();
