@@ -63,7 +63,12 @@ async function visit(label, contextOptions) {
     if (isPhone) await page.click(id("menu-button"));
   };
   const noSidewaysScroll = async () => {
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    const overflow = await page.evaluate(() =>
+      Math.max(...["html", "#content", ".chat-scroll"].flatMap((selector) => {
+        const element = document.querySelector(selector);
+        return element ? [element.scrollWidth - element.clientWidth] : [];
+      })),
+    );
     assert.ok(overflow <= 0, `the page is ${overflow} px wider than the screen`);
   };
 

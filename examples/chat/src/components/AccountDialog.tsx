@@ -51,11 +51,11 @@ export function AccountDialog({ onClose, onSignOut }: { onClose: () => void; onS
             {usage.map((line) => (
               <li key={line.metric}>
                 <span>{line.label}</span>
-                <meter min={0} max={line.limit} high={line.limit * 0.8} value={Math.min(line.used, line.limit)} aria-label={line.label} />
                 <small>
                   {NUMBER.format(line.used)} of {NUMBER.format(line.limit)} {line.unit}
                   {line.period === "total" ? "" : ` a ${line.period}`}
                 </small>
+                <meter min={0} max={line.limit} high={line.limit * 0.8} value={Math.min(line.used, line.limit)} aria-label={line.label} />
               </li>
             ))}
           </ul>

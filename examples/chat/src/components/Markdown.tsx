@@ -97,9 +97,11 @@ function inline(text: string, sources: Source[]): ReactNode {
   const nodes: ReactNode[] = [];
   let last = 0;
   for (const match of text.matchAll(INLINE)) {
-    nodes.push(text.slice(last, match.index));
-    last = match.index + match[0].length;
     const [whole, code, bold, emphasis, label, url, number] = match;
+    const before = text.slice(last, match.index);
+    // A citation stays on the line of what it proves.
+    nodes.push(number === undefined ? before : before.replace(/ $/, "\u00a0"));
+    last = match.index + whole.length;
     const key = match.index;
     if (code !== undefined) nodes.push(<code key={key}>{code}</code>);
     else if (bold !== undefined) nodes.push(<strong key={key}>{bold}</strong>);

@@ -26,7 +26,9 @@ export function SignIn(props: Props): ReactNode {
             Engawa Chat <span lang="ja">縁側</span>
           </span>
         </div>
-        <h1>Sit down. Ask your documents.</h1>
+        <h1>
+          <span>Sit down.</span> <span>Ask your documents.</span>
+        </h1>
         <p className="lead">Bring notes, manuals and tables, in English or Japanese, and talk them over. Everything here is yours alone.</p>
         {props.why && (
           <p className="alert" role="alert">

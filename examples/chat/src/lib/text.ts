@@ -36,20 +36,15 @@ export function hasJapanese(text: string): boolean {
   return /[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]/.test(text);
 }
 
-/** Sentences with their end marks; understands Japanese full stops and list lines. */
+/**
+ * Sentences with their end marks, line by line. A dot ends one only before a space ("3.5" and
+ * "example.com" go on), a Japanese full stop always.
+ */
 export function splitSentences(text: string): string[] {
-  const sentences: string[] = [];
-  for (const line of text.split(/\n+/)) {
-    for (const match of line.matchAll(/[^.!?。！？]+(?:[.!?]+(?=\s|$)|[。！？]+|[.!?]+|$)[」』）)"']*/g)) {
-      const part = match[0];
-      const previous = sentences.at(-1);
-      // "3.5" and "example.com": a dot with no space after it ends nothing.
-      if (previous !== undefined && /[.!?]$/.test(previous) && !/^\s/.test(part) && match.index > 0) {
-        sentences[sentences.length - 1] = previous + part;
-      } else {
-        sentences.push(part);
-      }
-    }
-  }
-  return sentences.map((sentence) => sentence.trim()).filter((sentence) => sentence !== "");
+  const sentence = /(?:[^.!?。！？]|[.!?](?=[^\s.!?」』）)"']))+(?:[.!?]+|[。！？]+|$)[」』）)"']*/g;
+  return text
+    .split(/\n+/)
+    .flatMap((line) => line.match(sentence) ?? [])
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
 }

@@ -19,6 +19,7 @@ export type UsageMetric = "requests" | "computeTimeMs" | "bandwidthBytes" | "kvR
 interface Quota {
   label: string;
   limit: number;
+  /** Empty where the label says what is counted. */
   unit: string;
   period: "day" | "month" | "total";
   /** What one recorded unit is in the quota's unit. */
@@ -33,14 +34,14 @@ const GIB = 1024 ** 3;
  * a bill. Compute is the time from request to answer, an upper bound of CPU time.
  */
 export const QUOTAS: Record<UsageMetric, Quota> = {
-  requests: { label: "Function requests", limit: 100_000, unit: "requests", period: "day", scale: 1 },
+  requests: { label: "Function requests", limit: 100_000, unit: "", period: "day", scale: 1 },
   computeTimeMs: { label: "Function time", limit: 1_000_000, unit: "seconds", period: "month", scale: 1 / 1000 },
   bandwidthBytes: { label: "Files sent", limit: 100, unit: "GB", period: "month", scale: 1 / GIB },
-  kvReads: { label: "KV reads", limit: 100_000, unit: "reads", period: "day", scale: 1 },
-  kvWrites: { label: "KV writes", limit: 1_000, unit: "writes", period: "day", scale: 1 },
+  kvReads: { label: "KV reads", limit: 100_000, unit: "", period: "day", scale: 1 },
+  kvWrites: { label: "KV writes", limit: 1_000, unit: "", period: "day", scale: 1 },
   r2StorageBytes: { label: "R2 storage", limit: 10, unit: "GB", period: "total", scale: 1 / GIB },
-  r2Requests: { label: "R2 requests", limit: 1_000_000, unit: "requests", period: "month", scale: 1 },
-  d1Queries: { label: "D1 queries", limit: 5_000_000, unit: "queries", period: "day", scale: 1 },
+  r2Requests: { label: "R2 requests", limit: 1_000_000, unit: "", period: "month", scale: 1 },
+  d1Queries: { label: "D1 queries", limit: 5_000_000, unit: "", period: "day", scale: 1 },
 };
 
 const ALERT_SHARE = 0.8;
@@ -184,7 +185,7 @@ export function alertsFor(totals: Partial<Record<UsageMetric, number>>): Alert[]
     const when = quota.period === "day" ? " daily" : quota.period === "month" ? " monthly" : "";
     alerts.push({
       metric,
-      text: `${quota.label} at ${Math.floor(share * 100)} % of the${when} limit of ${quota.limit.toLocaleString("en-US")} ${quota.unit}`,
+      text: `${quota.label} at ${Math.floor(share * 100)} % of the${when} limit of ${`${quota.limit.toLocaleString("en-US")} ${quota.unit}`.trim()}`,
     });
   }
   return alerts;

@@ -44,13 +44,13 @@ export function splitIntoPassages(text: string): string[] {
   };
   for (const paragraph of text.split(/\n[ \t]*\n+|\n(?=#{1,6} )/)) {
     const isHeading = /^#{1,6} /.test(paragraph);
-    if (isHeading || current.length + paragraph.length > PASSAGE_CHARACTERS) flush();
+    if (isHeading || current.length + 2 + paragraph.length > PASSAGE_CHARACTERS) flush();
     if (paragraph.length <= PASSAGE_CHARACTERS) {
       current += current === "" ? paragraph : `\n\n${paragraph}`;
       continue;
     }
     for (const piece of pieces(paragraph)) {
-      if (current.length + piece.length > PASSAGE_CHARACTERS) flush();
+      if (current.length + 1 + piece.length > PASSAGE_CHARACTERS) flush();
       current += current === "" ? piece : `\n${piece}`;
     }
     flush();

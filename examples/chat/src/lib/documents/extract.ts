@@ -63,16 +63,41 @@ function decode(bytes: ArrayBuffer): string {
   throw new HttpError(415, "unknown_encoding", "The text in this file is in an encoding that is not known here. Save it as UTF-8.");
 }
 
+/** Elements whose content is not part of what a reader sees. */
+const UNREAD = new Set(["script", "style", "noscript", "template", "svg"]);
+
+const BREAKS = new Set(
+  "p div br li ul ol h1 h2 h3 h4 h5 h6 tr table section article header footer main nav blockquote pre dt dd title".split(" "),
+);
+
+/** One pass from left to right, so that no page, however broken, takes more than its length in time. */
 function textFromHtml(html: string): string {
-  const title = /<title[^>]*>([\s\S]*?)<\/title>/i.exec(html)?.[1] ?? "";
-  const text = html
-    .replace(/<!--[\s\S]*?-->/g, " ")
-    .replace(/<(script|style|noscript|template|svg|head)\b[^>]*>[\s\S]*?<\/\1\s*>/gi, " ")
-    .replace(/[ \t\n]+/g, " ")
-    .replace(/<\/?(p|div|br|li|ul|ol|h[1-6]|tr|table|section|article|header|footer|main|nav|blockquote|pre|dt|dd)\b[^>]*>/gi, "\n")
-    .replace(/<\/?(td|th)\b[^>]*>/gi, " ")
-    .replace(/<[^>]*>/g, "");
-  return tidy(decodeEntities(`${title.trim()}\n${text}`));
+  const parts: string[] = [];
+  let at = 0;
+  while (at < html.length) {
+    const open = html.indexOf("<", at);
+    if (open < 0) {
+      parts.push(html.slice(at));
+      break;
+    }
+    parts.push(html.slice(at, open));
+    const isComment = html.startsWith("<!--", open);
+    const close = html.indexOf(isComment ? "-->" : ">", open);
+    // Never closed: the rest is no text.
+    if (close < 0) break;
+    at = close + (isComment ? 3 : 1);
+    const [, slash, tag = ""] = /^<(\/?)([a-z][a-z0-9]*)/i.exec(html.slice(open, open + 16)) ?? [];
+    const name = tag.toLowerCase();
+    if (BREAKS.has(name)) parts.push("\u0001");
+    else if (name === "td" || name === "th") parts.push(" ");
+    else if (UNREAD.has(name) && slash === "") {
+      const end = new RegExp(`</${name}`, "gi");
+      end.lastIndex = at;
+      at = end.exec(html)?.index ?? html.length;
+    }
+  }
+  // Line ends of the source are spaces; only elements break lines.
+  return tidy(decodeEntities(parts.join("").replace(/[ \t\n]+/g, " ").replaceAll("\u0001", "\n")));
 }
 
 const ENTITIES: Record<string, string> = {
@@ -91,6 +116,9 @@ function decodeEntities(text: string): string {
   });
 }
 
+/** As much of a value's path as stands before it: a long key must not be repeated a million times. */
+const PATH_CHARACTERS = 200;
+
 /** One line for each value, with its path before it: `address.city: Kyoto`. */
 function textFromJson(json: string): string {
   let value: unknown;
@@ -107,7 +135,7 @@ function textFromJson(json: string): string {
       const children = Array.isArray(item)
         ? item.map((child, index): [string, unknown] => [path === "" ? `${index + 1}` : `${path} ${index + 1}`, child])
         : Object.entries(item).map(([key, child]): [string, unknown] => [path === "" ? key : `${path}.${key}`, child]);
-      for (const child of children.reverse()) stack.push(child);
+      for (const [childPath, child] of children.reverse()) stack.push([childPath.slice(-PATH_CHARACTERS), child]);
     } else {
       lines.push(path === "" ? String(item) : `${path}: ${String(item)}`);
     }

@@ -87,7 +87,8 @@ export function escapeLike(term: string): string {
 }
 
 /** A stretch of `content` around the first of the terms, and where the terms are in it. */
-export function snippetAround(content: string, terms: string[], length = 180): { snippet: string; highlights: [number, number][] } {
+export function snippetAround(text: string, terms: string[], length = 180): { snippet: string; highlights: [number, number][] } {
+  const content = withoutMarkup(text);
   // Lower case can be longer or shorter in a few scripts; then positions would lie, and none are given.
   const folded = content.toLowerCase();
   const isAligned = folded.length === content.length;
@@ -118,6 +119,14 @@ export function snippetAround(content: string, terms: string[], length = 180): {
     else highlights.push([from, to]);
   }
   return { snippet, highlights };
+}
+
+/** Markdown's heading marks and emphasis say nothing in one line of text: `## Bath` becomes `Bath ·`. */
+function withoutMarkup(text: string): string {
+  return text
+    .replace(/^#{1,6}[ \t]+(.+?)[ \t#]*\n+(?=\S)/gm, "$1 · ")
+    .replace(/^#{1,6}[ \t]+/gm, "")
+    .replace(/\*\*([^*\n]+)\*\*/g, "$1");
 }
 
 function normalize(text: string): string {
