@@ -111,7 +111,7 @@ pub(crate) enum Refused {
     #[error("too many requests are waiting for this file; try again")]
     Full,
     /// The files are being closed, or this one is being removed.
-    #[error("the storage is being closed")]
+    #[error("the file is being closed; try again")]
     Stopping,
     /// The file's own code panicked before it looked at the request.
     #[error("the file could not be used because of a defect in Engawa; its log says more")]

@@ -68,6 +68,8 @@ pub(super) struct Connection {
     limits: D1Limits,
     /// The schema changed since the weights of tables were read.
     schema_changed: bool,
+    /// The request at hand changed the schema.
+    request_changed_schema: bool,
     /// A pragma of the request at hand may have changed the connection.
     pragma_used: bool,
 }
@@ -194,6 +196,7 @@ impl Connection {
             role,
             limits: limits.clone(),
             schema_changed: true,
+            request_changed_schema: false,
             pragma_used: false,
             control: Arc::clone(&control),
             db,
@@ -208,20 +211,76 @@ impl Connection {
         self.control.timed_out.store(false, Ordering::Relaxed);
     }
 
-    /// Executes a request's statements in order. On a reader without side effects.
+    /// Executes a request's statements in order. On a reader without side effects. With
+    /// `each` a text gives as many results as it has statements.
     pub(super) fn run(
         &mut self,
         statements: &[D1Statement],
         format: D1Format,
+        each: bool,
     ) -> Result<Vec<D1Result>, Failure> {
         let mut results = Vec::with_capacity(statements.len());
         let mut budget = self.limits.result_bytes;
         for statement in statements {
+            if each {
+                self.run_each(statement, format, &mut budget, &mut results)?;
+                continue;
+            }
             let result = self.run_one(statement, format, budget)?;
             budget = budget.saturating_sub(result.results_json.len());
             results.push(result);
         }
         Ok(results)
+    }
+
+    /// The statements of a text, one by one. SQLite says where each ends, so triggers,
+    /// comments and strings may hold semicolons; a text may be longer than a statement.
+    fn run_each(
+        &mut self,
+        query: &D1Statement,
+        format: D1Format,
+        budget: &mut usize,
+        results: &mut Vec<D1Result>,
+    ) -> Result<(), Failure> {
+        let text = CString::new(query.sql.as_str())
+            .map_err(|_| SqlError::plain("the SQL text contains a zero byte"))?;
+        let (mut position, first) = (0, results.len());
+        loop {
+            let (statement, used) = self
+                .db
+                .prepare_next(&text.as_c_str()[position..])
+                .map_err(|error| self.explain(error))?;
+            let sql = &query.sql[position..position + used];
+            position += used;
+            let Some(statement) = statement else {
+                if position < query.sql.len() && used > 0 {
+                    continue;
+                }
+                if results.len() == first {
+                    return Err(SqlError::plain("No SQL statements detected.").into());
+                }
+                return Ok(());
+            };
+            let takes_params = statement.parameter_count() > 0;
+            drop(statement);
+            let is_last = super::first_word(&query.sql[position..]).is_empty();
+            if takes_params && !is_last {
+                return Err(SqlError::plain(
+                    "When executing multiple SQL statements in a single call, only the last \
+                     statement can have parameters.",
+                )
+                .into());
+            }
+            let params = if is_last {
+                query.params.clone()
+            } else {
+                Vec::new()
+            };
+            let one = D1Statement::with(sql, params);
+            let result = self.run_one(&one, format, *budget)?;
+            *budget = budget.saturating_sub(result.results_json.len());
+            results.push(result);
+        }
     }
 
     /// One element of a request: all statements of its text, with the result of the last.
@@ -387,6 +446,7 @@ impl Connection {
             return Ok(());
         }
         self.schema_changed = true;
+        self.request_changed_schema = true;
         self.kept.clear();
         if facts.alters {
             // The authorizer of stock SQLite is not told the new name.
@@ -403,6 +463,8 @@ impl Connection {
 
     /// Compiles the first statement of a text, or takes it from those that were kept.
     fn take(&mut self, sql: &str) -> Result<(Option<Prepared>, usize), SqlError> {
+        // Also for a kept statement: SQLite may compile it anew when it runs.
+        *lock(&self.control.facts) = Facts::default();
         if let Some(place) = self.kept.iter().position(|kept| *kept.sql == *sql) {
             return Ok((Some(self.kept.remove(place).statement), sql.len()));
         }
@@ -410,7 +472,6 @@ impl Connection {
             // SQLite says so too, but with the offset of an earlier error.
             return Err(SqlError::new(sqlite::SQLITE_TOOBIG, "statement too long"));
         }
-        *lock(&self.control.facts) = Facts::default();
         let (statement, used) = self
             .db
             .prepare(sql, sql.len() <= KEPT_SQL_BYTES)
@@ -512,8 +573,11 @@ impl Connection {
 
     /// Undoes the transaction, unless SQLite did.
     pub(super) fn rollback(&mut self) -> Result<(), SqlError> {
-        // What was created is gone, so nothing known about tables holds.
-        self.schema_changed = true;
+        if self.request_changed_schema {
+            // What was created is gone, so nothing known about tables holds.
+            self.schema_changed = true;
+            self.kept.clear();
+        }
         if self.db.is_autocommit() {
             return Ok(());
         }
@@ -530,6 +594,7 @@ impl Connection {
     /// After a request: no pragma of it stays in force (docs: d1 sql statements).
     pub(super) fn finish_request(&mut self) -> Result<(), SqlError> {
         self.set_deadline(None);
+        self.request_changed_schema = false;
         if !std::mem::replace(&mut self.pragma_used, false) {
             return Ok(());
         }

@@ -72,6 +72,8 @@ pub(super) enum Work {
     Query {
         statements: Vec<D1Statement>,
         format: D1Format,
+        /// Every statement of a text has a result, not only the last.
+        each: bool,
     },
     Import {
         sql: String,
@@ -321,8 +323,12 @@ impl D1File {
 
     fn run(&mut self, work: &Work) -> Result<Output, Stopped> {
         match work {
-            Work::Query { statements, format } => {
-                let results = self.connection.run(statements, *format);
+            Work::Query {
+                statements,
+                format,
+                each,
+            } => {
+                let results = self.connection.run(statements, *format, *each);
                 Ok(Output::Results(results.map_err(into_sql)?))
             }
             Work::Import { sql } => {
@@ -507,6 +513,10 @@ pub(super) struct Reader {
 impl Reader {
     /// Executes a request, or gives it back if it is for the writer.
     fn run(&mut self, request: Request) -> Option<Request> {
+        if request.answer.is_closed() {
+            // Nobody waits for it any more.
+            return None;
+        }
         if self.shared.broken.load(Ordering::Relaxed) {
             // The writer's turn opens the file anew.
             return Some(request);
@@ -548,9 +558,13 @@ impl Reader {
             connection.begin()?;
         }
         let outcome = match work {
-            Work::Query { statements, format } => {
-                connection.run(statements, *format).map(Output::Results)
-            }
+            Work::Query {
+                statements,
+                format,
+                each,
+            } => connection
+                .run(statements, *format, *each)
+                .map(Output::Results),
             Work::Export(options) => export::dump(connection, options, limits.export_bytes)
                 .map(Output::Exported)
                 .map_err(Failure::Sql),

@@ -241,8 +241,33 @@ impl D1 {
         &self,
         account: &AccountId,
         database: &DatabaseId,
+        statements: Vec<D1Statement>,
+        options: D1QueryOptions,
+    ) -> Result<Metered<D1Answer>, Error> {
+        self.run_query(account, database, statements, options, false)
+            .await
+    }
+
+    /// The same, but every statement of a text has a result of its own, and a text may be
+    /// longer than a statement (REST `/query`, control-plane-api.md 6.2).
+    pub async fn query_each(
+        &self,
+        account: &AccountId,
+        database: &DatabaseId,
+        statements: Vec<D1Statement>,
+        options: D1QueryOptions,
+    ) -> Result<Metered<D1Answer>, Error> {
+        self.run_query(account, database, statements, options, true)
+            .await
+    }
+
+    async fn run_query(
+        &self,
+        account: &AccountId,
+        database: &DatabaseId,
         mut statements: Vec<D1Statement>,
         options: D1QueryOptions,
+        each: bool,
     ) -> Result<Metered<D1Answer>, Error> {
         // miniflare: statements that are only comments are dropped.
         statements.retain(|statement| !first_word(&statement.sql).is_empty());
@@ -257,6 +282,7 @@ impl D1 {
         let work = Work::Query {
             statements,
             format: options.format,
+            each,
         };
         let answer = self
             .submit(account, database, work, options.session, seems_to_read)

@@ -82,6 +82,7 @@ fn submit(world: &World, account: &AccountId, sql: &str) -> Answered {
         work: Work::Query {
             statements: vec![D1Statement::new(sql)],
             format: D1Format::Objects,
+            each: false,
         },
         session: None,
         answer,

@@ -68,6 +68,11 @@ async fn an_index_adds_a_written_row() {
     assert_eq!(counts(&world, "INSERT INTO plain VALUES (1)").await.1, 2);
     world.ok("DROP INDEX i").await;
     assert_eq!(counts(&world, "INSERT INTO plain VALUES (1)").await.1, 1);
+    // One that was undone adds none.
+    world
+        .error("CREATE INDEX i ON plain (v); INSERT INTO plain VALUES (1); SELECT nope")
+        .await;
+    assert_eq!(counts(&world, "INSERT INTO plain VALUES (1)").await.1, 1);
 }
 
 // workerd: util/sqlite-test.c++

@@ -181,6 +181,24 @@ async fn names_of_cloudflare_are_reserved() {
     world.ok("SELECT a FROM u").await;
 }
 
+// storage.md 2.2: such functions are authorised for each row, with the actual argument.
+// workerd: a text that was kept after a refused BEGIN has an error of its own.
+#[tokio::test]
+async fn a_pragma_function_is_authorized_with_its_actual_argument() {
+    let world = World::new();
+    world.ok("CREATE TABLE names (n)").await;
+    let ask = "SELECT i.name FROM names JOIN pragma_table_info(names.n) AS i";
+    assert_eq!(world.rows(ask).await, json!([]));
+    world.ok("INSERT INTO names VALUES ('names')").await;
+    assert_eq!(world.rows(ask).await, json!([["n"]]));
+    world.ok("INSERT INTO names VALUES ('_cf_KV')").await;
+    for sql in ["BEGIN", "SELECT 1"] {
+        let _ = world.run(sql, Vec::new()).await;
+        let text = world.error(ask).await;
+        assert!(text.contains("not authorized"), "{text}");
+    }
+}
+
 // storage.md 2.2
 #[tokio::test]
 async fn what_d1_allows_works() {
