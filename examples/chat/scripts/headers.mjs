@@ -1,5 +1,6 @@
-// Writes `_headers` into the exported site: long caching for hashed files, and a content security
-// policy that names each inline script of Next's export by its hash, so that no other can run.
+// Finishes the exported site: `_headers`, and in each page a content security policy that names the
+// inline scripts of Next's export by their hashes, so that no other can run. The policy stands in the
+// page, not in `_headers`, so that the two can never be of different builds.
 //
 //   node scripts/headers.mjs OUT_DIR
 import { createHash } from "node:crypto";
@@ -9,7 +10,6 @@ import { join } from "node:path";
 const out = process.argv[2];
 if (!out) throw new Error("Which folder? node scripts/headers.mjs OUT_DIR");
 
-
 // Where Clerk's script comes from when Clerk is configured. A production instance of Clerk has a host
 // of one's own: CLERK_FRONTEND_API=https://clerk.example.com names it at build time.
 const clerk = ["https://*.clerk.accounts.dev", "https://*.clerk.com", process.env.CLERK_FRONTEND_API].filter(Boolean).join(" ");
@@ -18,16 +18,9 @@ const pages = readdirSync(out, { recursive: true })
   .map(String)
   .filter((path) => path.endsWith(".html"));
 
-const rules = ["/_next/static/*", "  Cache-Control: public, max-age=31536000, immutable", ""];
-const common = [
-  "  X-Content-Type-Options: nosniff",
-  "  Referrer-Policy: same-origin",
-  "  Permissions-Policy: camera=(), microphone=(), geolocation=()",
-];
-rules.push("/*", ...common, "");
-
 for (const page of pages) {
-  const html = readFileSync(join(out, page), "utf8");
+  const path = join(out, page);
+  const html = readFileSync(path, "utf8");
   const hashes = new Set();
   for (const [, body] of html.matchAll(/<script(?![^>]*\bsrc=)[^>]*>([\s\S]*?)<\/script>/g)) {
     hashes.add(`'sha256-${createHash("sha256").update(body).digest("base64")}'`);
@@ -42,12 +35,22 @@ for (const page of pages) {
     "object-src 'none'",
     "base-uri 'none'",
     "form-action 'self'",
-    "frame-ancestors 'none'",
   ].join("; ");
-  if (policy.length > 1900) throw new Error(`The policy for ${page} is longer than a line of _headers may be`);
-  const path = page === "index.html" ? "/" : `/${page.replace(/\.html$/, "").replace(/\/index$/, "")}`;
-  rules.push(path, `  Content-Security-Policy: ${policy}`, "");
+  const finished = html.replace("<head>", `<head><meta http-equiv="Content-Security-Policy" content="${policy}"/>`);
+  if (finished === html) throw new Error(`${page} has no <head>`);
+  writeFileSync(path, finished);
 }
 
-writeFileSync(join(out, "_headers"), rules.join("\n"));
-console.log(`_headers: ${pages.length} pages`);
+writeFileSync(
+  join(out, "_headers"),
+  `/*
+  X-Content-Type-Options: nosniff
+  X-Frame-Options: DENY
+  Referrer-Policy: same-origin
+  Permissions-Policy: camera=(), microphone=(), geolocation=()
+
+/_next/static/*
+  Cache-Control: public, max-age=31536000, immutable
+`,
+);
+console.log(`Finished ${pages.length} pages`);
