@@ -3,22 +3,9 @@
 //! A connection belongs either to the writer or to a reader. Both compile a user's SQL
 //! under the same authorizer and limits; our own statements (`BEGIN`, `PRAGMA
 //! page_count`) run with the authorizer told to stand aside.
-//!
-//! **Rows.** Stock SQLite has no counters like those of Cloudflare's patched one. What
-//! comes close (storage.md 2.8 is the table, and a test): `rows_read` is the number of
-//! visits of a statement's loops by scan status; `rows_written` counts the preupdate
-//! hook's calls, each as 1 + the number of the table's indexes. Four corrections:
-//! - `COUNT(*)` over a whole table has no loop: its result is added to the rows read.
-//! - An INSERT with an explicit integer key probes for it: 1 read a row. Whether there is
-//!   a probe is looked up once, in the compiled program.
-//! - An INSERT with RETURNING reads each row back: 1 more.
-//! - CREATE writes 2 rows to the schema, which the hook does not see.
-//!
-//! Tables inside of a virtual table (FTS5, R*Tree) do not count by themselves: the one of
-//! them that gets one row for each row of the virtual table counts as that row. Reads
-//! inside of triggers are not counted.
 
-use std::collections::HashMap;
+mod rows;
+
 use std::ffi::{CString, c_int};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +15,7 @@ use std::time::Instant;
 use engawa_model::limits;
 use rusqlite::ffi as sqlite;
 
+use self::rows::{RowCounter, starts_with_insert};
 use super::authorize::{self, Facts, TRANSACTION_DENIED};
 use super::errors::SqlError;
 use super::ffi::{Column, Db, Statement, Wal};
@@ -89,13 +77,6 @@ pub(super) struct Control {
     pub(super) tick: Mutex<Option<Tick>>,
 }
 
-#[derive(Default)]
-struct RowCounter {
-    /// Rows that one change of a table counts as. A table that is missing is counted as 1.
-    weights: HashMap<Box<[u8]>, u64>,
-    written: u64,
-}
-
 struct Kept {
     sql: Box<str>,
     statement: Prepared,
@@ -133,16 +114,24 @@ impl Connection {
         // Nobody else writes; a checkpoint or a recovery of this process is over soon.
         db.busy_timeout(10_000);
         let control = Arc::new(Control::new());
+        if role == Role::Writer {
+            let (statement, _) = db.prepare("PRAGMA journal_mode = WAL", false)?;
+            let mut is_wal = false;
+            if let Some(mut statement) = statement {
+                is_wal = statement.step()? && statement.column(0) == Column::Text(b"wal");
+            }
+            if !is_wal {
+                let text = "the file system cannot hold a write-ahead log (shared memory)";
+                return Err(SqlError::plain(text));
+            }
+        }
         for pragma in [
-            "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = NORMAL",
             "PRAGMA wal_autocheckpoint = 0",
             "PRAGMA foreign_keys = ON",
             "PRAGMA temp_store = MEMORY",
         ] {
-            if role == Role::Writer || !pragma.contains("journal_mode") {
-                db.pragma(pragma)?;
-            }
+            db.pragma(pragma)?;
         }
         db.pragma(&format!("PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}"))?;
         let page_size = db.pragma("PRAGMA page_size")?.unwrap_or(4096);
@@ -246,6 +235,7 @@ impl Connection {
             .map_err(|_| SqlError::plain("the SQL text contains a zero byte"))?;
         let (mut position, first) = (0, results.len());
         loop {
+            *lock(&self.control.facts) = Facts::default();
             let (statement, used) = self
                 .db
                 .prepare_next(&text.as_c_str()[position..])
@@ -397,37 +387,6 @@ impl Connection {
         Ok((rows.finish(), count, first))
     }
 
-    /// Rows read and written by a statement that was just run, with the corrections.
-    fn rows(
-        &self,
-        prepared: &mut Prepared,
-        outcome: Option<&(Vec<u8>, u64, Option<u64>)>,
-    ) -> (u64, u64) {
-        let Some((_, returned, first)) = outcome else {
-            return (0, 0);
-        };
-        let (mut read, has_loops) = prepared.statement.rows_visited();
-        let facts = &prepared.facts;
-        if facts.counts && !has_loops && prepared.statement.is_readonly() {
-            read += first.unwrap_or(0);
-        }
-        if self.role == Role::Reader {
-            return (read, 0);
-        }
-        let mut written = lock(&self.control.rows).written;
-        if facts.inserts && !facts.creates {
-            if prepared.probes_key {
-                // SQLite's own count of this statement's rows, without triggers.
-                read += self.db.changes().max(0).cast_unsigned();
-            }
-            read += returned;
-        }
-        if facts.creates {
-            written += 2;
-        }
-        (read, written)
-    }
-
     /// Refuses on a reader what is for the writer.
     fn guard(&mut self, prepared: &Prepared) -> Result<(), Failure> {
         self.pragma_used |= prepared.facts.pragma;
@@ -486,7 +445,7 @@ impl Connection {
             probes_key: false,
         };
         if self.role == Role::Writer && facts.inserts && starts_with_insert(sql) {
-            prepared.probes_key = self.has_key_probe(&sql[..used])?;
+            prepared.probes_key = self.has_key_probe(&sql[..used]);
         }
         if self.schema_changed && !prepared.statement.is_readonly() {
             self.read_weights()?;
@@ -506,56 +465,6 @@ impl Connection {
             sql: sql.into(),
             statement: prepared,
         });
-    }
-
-    /// Whether an INSERT looks for its key before it writes: the compiled program says.
-    fn has_key_probe(&self, sql: &str) -> Result<bool, SqlError> {
-        let _trusted = Trusted::new(&self.control);
-        let (statement, _) = self.db.prepare(&format!("EXPLAIN {sql}"), false)?;
-        let Some(mut statement) = statement else {
-            return Ok(false);
-        };
-        while statement.step()? {
-            match statement.column(1) {
-                Column::Text(b"NotExists") => return Ok(true),
-                // The end of the main program; those of triggers follow.
-                Column::Text(b"Halt") if statement.column(2) == Column::Integer(0) => break,
-                _ => {}
-            }
-        }
-        Ok(false)
-    }
-
-    /// Reads how many rows a change of each table counts as.
-    fn read_weights(&mut self) -> Result<(), SqlError> {
-        let _trusted = Trusted::new(&self.control);
-        let mut weights = HashMap::new();
-        let (statement, _) = self.db.prepare(
-            "SELECT l.name, l.type, (SELECT count(*) FROM sqlite_schema AS i \
-             WHERE i.type = 'index' AND i.tbl_name = l.name COLLATE NOCASE) \
-             FROM pragma_table_list AS l WHERE l.schema = 'main' AND l.type <> 'view'",
-            false,
-        )?;
-        if let Some(mut statement) = statement {
-            while statement.step()? {
-                let Column::Text(name) = statement.column(0) else {
-                    continue;
-                };
-                let is_shadow = statement.column(1) == Column::Text(b"shadow");
-                let weight = match statement.column(2) {
-                    _ if is_shadow => {
-                        // FTS5 and R*Tree have one row in these for each of theirs.
-                        u64::from(name.ends_with(b"_docsize") || name.ends_with(b"_rowid"))
-                    }
-                    Column::Integer(indexes) => 1 + indexes.cast_unsigned(),
-                    _ => 1,
-                };
-                weights.insert(name.into(), weight);
-            }
-        }
-        lock(&self.control.rows).weights = weights;
-        self.schema_changed = false;
-        Ok(())
     }
 
     /// While the result lives, what is compiled on this connection is ours.
@@ -719,25 +628,24 @@ impl Control {
     }
 }
 
-impl RowCounter {
-    fn count(&mut self, table: &[u8]) {
-        self.written += self.weights.get(table).copied().unwrap_or(1);
-    }
-}
-
 /// While it lives, what is compiled is ours.
-pub(super) struct Trusted(Arc<Control>);
+pub(super) struct Trusted {
+    control: Arc<Control>,
+    before: bool,
+}
 
 impl Trusted {
     fn new(control: &Arc<Control>) -> Self {
-        control.trusted.store(true, Ordering::Relaxed);
-        Self(Arc::clone(control))
+        Self {
+            before: control.trusted.swap(true, Ordering::Relaxed),
+            control: Arc::clone(control),
+        }
     }
 }
 
 impl Drop for Trusted {
     fn drop(&mut self) {
-        self.0.trusted.store(false, Ordering::Relaxed);
+        self.control.trusted.store(self.before, Ordering::Relaxed);
     }
 }
 
@@ -751,13 +659,6 @@ impl D1Value {
             Self::Blob(bytes) => Column::Blob(bytes),
         }
     }
-}
-
-/// Whether a text begins with INSERT or REPLACE. (One behind WITH counts one row
-/// read too few.)
-fn starts_with_insert(sql: &str) -> bool {
-    let word = super::first_word(sql);
-    word.eq_ignore_ascii_case("INSERT") || word.eq_ignore_ascii_case("REPLACE")
 }
 
 fn read_number(statement: &mut Statement) -> Result<i64, SqlError> {

@@ -179,3 +179,53 @@ async fn dump_is_refused_with_a_way_out() {
     let error = World::new().d1.dump();
     assert!(error.message().contains("d1 export"), "{error}");
 }
+
+// storage.md 2.13: `POST …/query {sql}` gives a result for each statement of its text.
+#[tokio::test]
+async fn each_statement_of_a_text_has_its_result() {
+    let world = World::new();
+    let each = async |sql: &str, params: Vec<D1Value>| {
+        let text = vec![D1Statement::with(sql, params)];
+        let options = D1QueryOptions {
+            format: D1Format::RowsAndColumns,
+            session: None,
+        };
+        let answer = world
+            .d1
+            .query_each(&world.account, &world.database, text, options)
+            .await?;
+        let results = answer.value.results;
+        Ok::<_, Error>(results.iter().map(rows).collect::<Vec<_>>())
+    };
+    let text = "CREATE TABLE t (a); -- one\n\
+        CREATE TRIGGER g AFTER INSERT ON t WHEN new.a = 1 BEGIN INSERT INTO t VALUES (';'); END;\n\
+        INSERT INTO t VALUES (1); SELECT a FROM t; SELECT ? -- the end\n;\n-- after";
+    let results = each(text, vec![D1Value::Real(7.0)]).await.unwrap();
+    assert_eq!(
+        results,
+        [
+            json!([]),
+            json!([]),
+            json!([]),
+            json!([[1], [";"]]),
+            json!([[7]])
+        ]
+    );
+    for (sql, start) in [
+        (
+            "SELECT ?; SELECT 1",
+            "When executing multiple SQL statements",
+        ),
+        ("DELETE FROM t; BEGIN", "To execute a transaction"),
+        ("DELETE FROM t; SELECT nope", "no such column: nope"),
+        (" -- nothing", "No SQL statements detected."),
+    ] {
+        let error = each(sql, Vec::new()).await.unwrap_err();
+        assert!(error.message().starts_with(start), "{sql}: {error}");
+    }
+    // One transaction.
+    assert_eq!(
+        each("SELECT count(*) FROM t", Vec::new()).await.unwrap(),
+        [json!([[2]])]
+    );
+}
