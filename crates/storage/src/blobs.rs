@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use engawa_model::{AccountId, ErrorKind};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::layout::{Layout, sync_folder};
@@ -36,7 +36,7 @@ use crate::{BlobReader, Error};
 /// What a checksum covers.
 pub(crate) const BLOCK_BYTES: u64 = 1024 * 1024;
 const MAGIC: &[u8; 8] = b"EngawaB1";
-const FOOTER_BYTES: u64 = 20;
+const FOOTER_BYTES: usize = 20;
 /// Blob files read or written at the same moment.
 const IO_THREADS: usize = 32;
 
@@ -108,7 +108,7 @@ fn this_process() -> Result<[u8; 8], Error> {
 }
 
 /// Runs blocking file work for async callers, so many at a time.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct BlobIo(Arc<Semaphore>);
 
 impl Default for BlobIo {
@@ -123,25 +123,13 @@ impl BlobIo {
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.start(work).await?.end().await
+        self.place().await?.start(work).end().await
     }
 
-    /// Starts `work` on a blocking thread, as soon as there is a place for it.
-    pub(crate) async fn start<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<Started<T>, Error> {
-        let permit = self
-            .0
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| stopped())?;
-        Ok(Started(tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        })))
+    /// Waits for a place among the blocking threads.
+    pub(crate) async fn place(&self) -> Result<IoPlace, Error> {
+        let permit = self.0.clone().acquire_owned().await;
+        permit.map(IoPlace).map_err(|_| stopped())
     }
 
     /// Waits for all work under way; later work is refused.
@@ -149,6 +137,22 @@ impl BlobIo {
         let all = u32::try_from(IO_THREADS).unwrap_or(u32::MAX);
         let _ = self.0.acquire_many(all).await;
         self.0.close();
+    }
+}
+
+/// The right to start one piece of blocking work.
+pub(crate) struct IoPlace(OwnedSemaphorePermit);
+
+impl IoPlace {
+    pub(crate) fn start<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Started<T> {
+        Started(tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(self.0);
+            done
+        }))
     }
 }
 
@@ -340,11 +344,6 @@ impl BlobFolder {
         Ok(removed)
     }
 
-    /// Removes the folder and everything in it.
-    pub(crate) fn remove_all(&self) -> Result<(), Error> {
-        self.layout.remove_folder(&self.path)
-    }
-
     /// Gives a stored blob the name that an earlier process would have given it.
     #[cfg(test)]
     pub(crate) fn make_older(&self, id: BlobId) -> BlobId {
@@ -406,8 +405,8 @@ impl BlobFile {
             .map_err(|error| Error::io("read", &path, error))?
             .len();
         let corrupt = || corrupt(&path, "its footer is damaged");
-        let footer_at = size.checked_sub(FOOTER_BYTES).ok_or_else(corrupt)?;
-        let mut footer = [0; FOOTER_BYTES as usize];
+        let footer_at = size.checked_sub(FOOTER_BYTES as u64).ok_or_else(corrupt)?;
+        let mut footer = [0; FOOTER_BYTES];
         file.read_exact_at(&mut footer, footer_at)
             .map_err(|error| Error::io("read", &path, error))?;
         let (magic, rest) = footer.split_at(8);
@@ -454,7 +453,7 @@ fn corrupt(path: &Path, what: &str) -> Error {
 }
 
 /// Lengths of what is held in memory; this program runs on 64-bit machines only.
-fn to_usize(bytes: u64) -> usize {
+pub(crate) fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a 64-bit machine")
 }
 

@@ -1,7 +1,6 @@
 //! Bytes in and out of the store, streamed: a value is never whole in memory unless it is
 //! small enough to lie in a row.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,11 +9,11 @@ use engawa_model::{AccountId, ErrorKind};
 use md5::Digest as _;
 
 use crate::Error;
-use crate::blobs::{BLOCK_BYTES, BlobFile, BlobIo, Started, TempBlob};
+use crate::blobs::{BLOCK_BYTES, BlobFile, BlobIo, Started, TempBlob, to_usize};
 use crate::layout::Layout;
 
 /// The longest chunk that a [`BlobReader`] hands out.
-const CHUNK_BYTES: u64 = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 /// What a [`Stage`] collects before it writes to its blob.
 const WRITE_BYTES: usize = 1024 * 1024;
 
@@ -67,91 +66,62 @@ impl Body {
     }
 }
 
-/// Reads blobs, or ranges of them, one after the other. It holds them open, so what it
-/// reads does not change or go, whatever happens to their key.
+/// Reads a blob, or a range of one. It holds the file open, so what it reads does not
+/// change or go, whatever happens to its key.
 #[derive(Debug)]
 pub struct BlobReader {
-    segments: VecDeque<Segment>,
+    file: Arc<BlobFile>,
+    /// What is still to be read.
+    range: Range<u64>,
     io: BlobIo,
     /// Bytes that were read and checked, and not handed out yet.
     ready: Bytes,
-}
-
-#[derive(Debug)]
-struct Segment {
-    file: Arc<BlobFile>,
-    range: Range<u64>,
-}
-
-impl std::fmt::Debug for BlobIo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BlobIo")
-    }
 }
 
 impl BlobReader {
     /// `range` lies within the file.
     pub(crate) fn new(io: BlobIo, file: Arc<BlobFile>, range: Range<u64>) -> Self {
         Self {
-            segments: VecDeque::from([Segment { file, range }]),
+            file,
+            range,
             io,
             ready: Bytes::new(),
         }
     }
 
-    /// The same with another reader's bytes after its own (the parts of a multipart
-    /// upload).
-    pub(crate) fn chain(mut self, next: Self) -> Self {
-        self.segments.extend(next.segments);
-        self
-    }
-
     /// What is still to come.
     pub fn len_bytes(&self) -> u64 {
-        let unread: u64 = self
-            .segments
-            .iter()
-            .map(|segment| segment.range.end - segment.range.start)
-            .sum();
-        unread + self.ready.len() as u64
+        self.range.end - self.range.start + self.ready.len() as u64
     }
 
     /// The next bytes, at most 256 KiB, checked; `None` at the end. After an error there
-    /// is nothing more.
+    /// is nothing more. A caller who stops waiting for it loses nothing.
     pub async fn next_chunk(&mut self) -> Option<Result<Bytes, Error>> {
         if self.ready.is_empty() {
-            match self.next_block().await? {
+            if self.range.is_empty() {
+                return None;
+            }
+            match self.read_block().await {
                 Ok(block) => self.ready = block,
                 Err(error) => {
-                    self.segments.clear();
+                    self.range.start = self.range.end;
                     return Some(Err(error));
                 }
             }
         }
-        let len = self
-            .ready
-            .len()
-            .min(usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX));
+        let len = self.ready.len().min(CHUNK_BYTES);
         Some(Ok(self.ready.split_to(len)))
     }
 
-    async fn next_block(&mut self) -> Option<Result<Bytes, Error>> {
-        while self.segments.front()?.range.is_empty() {
-            self.segments.pop_front();
-        }
-        let segment = self.segments.front_mut()?;
-        let block = segment.range.start / BLOCK_BYTES;
+    async fn read_block(&mut self) -> Result<Bytes, Error> {
+        let block = self.range.start / BLOCK_BYTES;
         let first = block * BLOCK_BYTES;
-        let end = segment.range.end.min(first + BLOCK_BYTES);
-        let wanted = segment.range.start - first..end - first;
-        let file = segment.file.clone();
-        let read = self.io.run(move || file.read_block(block)).await;
-        // Only now, so that a caller who stops waiting loses nothing.
-        segment.range.start = end;
-        Some(read.map(|bytes| {
-            let at = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
-            bytes.slice(at(wanted.start)..at(wanted.end))
-        }))
+        let end = self.range.end.min(first + BLOCK_BYTES);
+        let wanted = to_usize(self.range.start - first)..to_usize(end - first);
+        let file = self.file.clone();
+        let bytes = self.io.run(move || file.read_block(block)).await?;
+        self.range.start = end;
+        Ok(bytes.slice(wanted))
     }
 }
 
@@ -200,6 +170,8 @@ pub struct Stage {
     sink: Sink,
     /// The write under way: while the disk works, the next chunks come in.
     write: Option<Started<Sink>>,
+    /// The write that failed: the stage cannot be completed any more.
+    failed: Option<Error>,
 }
 
 /// Where an upload's bytes go, and what is computed of them on the way.
@@ -236,6 +208,7 @@ impl Stage {
             pending_bytes: 0,
             sink: Sink::default(),
             write: None,
+            failed: None,
         }
     }
 
@@ -337,11 +310,14 @@ impl Stage {
 
     async fn start_write(&mut self) -> Result<(), Error> {
         self.end_write().await?;
+        let place = self.io.place().await?;
+        // From here on without waiting, so that a caller who gives up a `write` leaves
+        // the stage as it was or with the write under way.
         let chunks = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         let mut sink = std::mem::take(&mut self.sink);
         let (layout, account) = (self.layout.clone(), self.account.clone());
-        let write = self.io.start(move || {
+        self.write = Some(place.start(move || {
             for chunk in chunks {
                 sink.hashers.update(&chunk);
                 let blob = match &mut sink.blob {
@@ -351,16 +327,18 @@ impl Stage {
                 blob.write(&chunk)?;
             }
             Ok(sink)
-        });
-        self.write = Some(write.await?);
+        }));
         Ok(())
     }
 
     async fn end_write(&mut self) -> Result<(), Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         if let Some(write) = &mut self.write {
             let written = write.end().await;
             self.write = None;
-            self.sink = written?;
+            self.sink = written.inspect_err(|error| self.failed = Some(error.clone()))?;
         }
         Ok(())
     }

@@ -124,19 +124,20 @@ impl Events {
         };
         let log = self.log(account);
         if log.queue(waiting)? {
-            let io = &self.core.blob_io;
-            let (job, layout) = (log.clone(), self.core.layout.clone());
-            // If it cannot be started, or its thread panics, those who wait are told so.
-            let started = io
-                .start(move || {
+            let (io, layout) = (self.core.blob_io.clone(), self.core.layout.clone());
+            // A task of its own: the batches of others wait for it too, so it must not
+            // end with this caller. `Storage::close` waits for it through `blob_io`.
+            tokio::spawn(async move {
+                let job = log.clone();
+                let done = io.run(move || {
                     layout.ensure_folder(&job.folder)?;
                     job.drain();
                     Ok(())
-                })
-                .await;
-            if let Err(error) = started {
-                log.refuse(&error);
-            }
+                });
+                if let Err(error) = done.await {
+                    log.refuse(&error);
+                }
+            });
         }
         let value = answer.await.unwrap_or_else(|_| {
             let message = "a defect: the log of data points gave no answer";
@@ -235,7 +236,7 @@ impl Log {
 
     fn write(&self, slot: &mut Option<Open>, group: Vec<Waiting>) {
         if slot.is_none() {
-            match Open::open(self.folder.clone()) {
+            match Open::at(self.folder.clone()) {
                 Ok(open) => *slot = Some(open),
                 Err(error) => return refuse(group, &error),
             }
@@ -271,7 +272,7 @@ fn refuse(group: Vec<Waiting>, error: &Error) {
 }
 
 impl Open {
-    fn open(folder: PathBuf) -> Result<Self, Error> {
+    fn at(folder: PathBuf) -> Result<Self, Error> {
         let mut known = Known::default();
         let segments = Segments::open(folder, |batch| known.add((batch.dataset, batch.key)))?;
         Ok(Self { segments, known })

@@ -20,10 +20,12 @@
 
 mod cache;
 mod file;
+mod reader;
 mod reaper;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::sync::Arc;
 
@@ -213,7 +215,14 @@ impl Kv {
         let len_bytes = value.len_bytes;
         rules::check_value(len_bytes)?;
         let namespace = Namespace::new(account, namespace);
-        let value = match value.content {
+        let content = match value.content {
+            // Staged with a higher limit than ours.
+            Content::Inline(bytes) if len_bytes > INLINE_BYTES => {
+                self.stage_bytes(account, bytes).await?.content
+            }
+            content => content,
+        };
+        let value = match content {
             Content::Inline(bytes) => PutValue::Inline(bytes),
             Content::Blob(blob) => {
                 let folder = self.context.blobs(&namespace);

@@ -96,6 +96,7 @@ pub(crate) struct Core {
 
 impl Storage {
     /// Opens the folder that `owner` holds. Blocking, at start.
+    #[expect(clippy::needless_pass_by_value, reason = "made for this one call")]
     pub fn open(owner: &Owner, options: StorageOptions) -> Result<Self, Error> {
         if options.data_dir.canonicalize().ok().as_deref() != Some(owner.data_dir()) {
             let message = format!(
@@ -114,7 +115,11 @@ impl Storage {
             core.blob_io.clone(),
             core.pool.clone(),
         );
-        let d1 = D1::open(core.layout.clone(), core.stamps.clone(), core.max_open_files)?;
+        let d1 = D1::open(
+            core.layout.clone(),
+            core.stamps.clone(),
+            core.max_open_files,
+        )?;
         let catalog = {
             let (kv, d1, r2) = (kv.clone(), d1.clone(), r2.clone());
             Catalog::open(

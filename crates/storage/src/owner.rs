@@ -84,7 +84,7 @@ impl Owner {
         }
         let purpose = purpose.replace(['\n', '\r'], " ");
         lock.set_len(0)
-            .and_then(|()| write!(lock, "{} {purpose}\n", std::process::id()))
+            .and_then(|()| writeln!(lock, "{} {purpose}", std::process::id()))
             .and_then(|()| folder.sync_all())
             .map_err(failed(&path))?;
         Ok(Self {
@@ -145,18 +145,23 @@ fn read_holder(lock: &mut File) -> (Option<u32>, String) {
     (pid.parse().ok(), what.to_owned())
 }
 
+/// Creates the folder and what is missing above it, each synced into its parent.
 fn create_data_dir(data_dir: &Path) -> io::Result<()> {
-    if data_dir.is_dir() {
-        return Ok(());
+    let data_dir = std::path::absolute(data_dir)?;
+    let missing: Vec<&Path> = data_dir
+        .ancestors()
+        .take_while(|folder| !folder.is_dir())
+        .collect();
+    for folder in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if let Some(parent) = folder.parent() {
+            File::open(parent)?.sync_all()?;
+        }
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)?;
-    match data_dir.canonicalize()?.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

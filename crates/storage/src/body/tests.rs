@@ -64,7 +64,9 @@ async fn up_to_the_limit_a_value_stays_in_memory() {
 #[tokio::test]
 async fn a_longer_one_becomes_a_blob_with_all_its_digests() {
     let fixture = Fixture::new();
-    let bytes: Vec<u8> = (0..3_300_000u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    let bytes: Vec<u8> = (0..3_300_000u32)
+        .map(|i| (i ^ (i >> 8)).to_le_bytes()[0])
+        .collect();
     for chunk_len in [17, 65_536, 3_300_000] {
         let mut stage = fixture.stage();
         for kind in [
@@ -146,4 +148,26 @@ async fn an_upload_that_is_dropped_leaves_nothing() {
     // A write that was under way ends on its own; closing waits for it.
     fixture.io.close().await;
     assert_eq!(fixture.uploads(), 0);
+}
+
+#[tokio::test]
+async fn after_a_failed_write_nothing_can_be_finished() {
+    let fixture = Fixture::new();
+    // A file stands where the folder of the account's blobs must be.
+    let folder = fixture.layout.blobs_tmp_dir(&AccountId::local());
+    let blobs = folder.parent().unwrap();
+    std::fs::create_dir_all(blobs.parent().unwrap()).unwrap();
+    std::fs::write(blobs, "").unwrap();
+    let mut stage = fixture.stage();
+    stage.write(Bytes::from(vec![0; 1 << 20])).await.unwrap();
+    stage
+        .write(Bytes::from(vec![0; 1 << 20]))
+        .await
+        .unwrap_err();
+    std::fs::remove_file(blobs).unwrap();
+    stage
+        .write(Bytes::from(vec![0; 1 << 20]))
+        .await
+        .unwrap_err();
+    stage.finish().await.unwrap_err();
 }

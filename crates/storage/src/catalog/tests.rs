@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use engawa_model::ErrorKind;
 
 use super::*;
 use crate::KvPutOptions;

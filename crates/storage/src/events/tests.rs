@@ -11,7 +11,11 @@ fn point(number: u64) -> EventPoint {
     EventPoint {
         timestamp_ms: number,
         index: (number % 2 == 0).then(|| b"index".to_vec()),
-        doubles: vec![0.5, f64::NEG_INFINITY, number as f64],
+        doubles: vec![
+            0.5,
+            f64::NEG_INFINITY,
+            f64::from(u32::try_from(number).unwrap()),
+        ],
         blobs: vec![Some(b"text \xff".to_vec()), None, Some(Vec::new())],
     }
 }

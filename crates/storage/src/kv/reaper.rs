@@ -18,7 +18,7 @@ use super::file::{Context, Namespace, NamespaceFile, Read, Write};
 use crate::Error;
 use crate::pool::Files;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 
 /// The namespaces that are open, and those whose garbage was collected.
 #[derive(Default)]
