@@ -29,63 +29,41 @@ impl RoutesMatcher {
     }
 }
 
-/// A rule as the texts between its stars, with what may follow.
+/// A rule as one or two patterns, each the texts between its stars.
 #[derive(Debug)]
 struct Rule {
-    parts: Vec<String>,
-    tail: Tail,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tail {
-    /// Nothing may follow.
-    None,
-    /// One slash may: `/foo` and `/foo/`.
-    Slash,
-    /// A slash and anything may: `/foo/*`.
-    SlashAndAnything,
+    pattern: Vec<String>,
+    /// The same with what else may follow: one slash, or a slash and anything.
+    longer: Option<Vec<String>>,
 }
 
 impl Rule {
     fn new(rule: &str) -> Self {
-        let (stem, tail) = if rule == "/" || rule == "/*" {
-            (rule, Tail::None)
+        // `/foo/*` is also `/foo`; `/foo` and `/foo/` are each also the other.
+        let (stem, end) = if rule == "/" || rule == "/*" {
+            (rule, None)
         } else if let Some(stem) = rule.strip_suffix("/*") {
-            (stem, Tail::SlashAndAnything)
+            (stem, Some("/*"))
         } else if let Some(stem) = rule.strip_suffix('/') {
-            (stem, Tail::Slash)
+            (stem, Some("/"))
         } else if rule.ends_with('*') {
-            (rule, Tail::None)
+            (rule, None)
         } else {
-            (rule, Tail::Slash)
+            (rule, Some("/"))
         };
+        let split = |text: &str| text.split('*').map(str::to_owned).collect();
         Self {
-            parts: stem.split('*').map(str::to_owned).collect(),
-            tail,
+            pattern: split(stem),
+            longer: end.map(|end| split(&format!("{stem}{end}"))),
         }
     }
 
     fn matches(&self, path: &str) -> bool {
-        match self.tail {
-            Tail::None => glob(&self.parts, path),
-            Tail::Slash => {
-                glob(&self.parts, path)
-                    || path
-                        .strip_suffix('/')
-                        .is_some_and(|path| glob(&self.parts, path))
-            }
-            Tail::SlashAndAnything => match self.parts.as_slice() {
-                [stem] => path
-                    .strip_prefix(stem.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-                parts => {
-                    glob(parts, path)
-                        || path
-                            .match_indices('/')
-                            .any(|(at, _)| glob(parts, &path[..at]))
-                }
-            },
-        }
+        glob(&self.pattern, path)
+            || self
+                .longer
+                .as_ref()
+                .is_some_and(|longer| glob(longer, path))
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) struct AssetServer {
     cache: FileCache,
     redirects: Redirects,
     headers: HeaderRules,
+    /// The most slashes before the final one in the path of any `404.html`; `None`
+    /// without such a file. Keeps the search for one short, whatever path is asked for.
+    not_found_depth: Option<usize>,
 }
 
 struct Asset {
@@ -119,6 +122,13 @@ impl AssetServer {
                 slot: Arc::default(),
             })
             .collect();
+        let not_found_depth = version
+            .assets
+            .entries
+            .keys()
+            .filter_map(|path| path.strip_suffix("/404.html"))
+            .map(|folder| folder.matches('/').count())
+            .max();
         Self {
             version,
             assets,
@@ -126,6 +136,7 @@ impl AssetServer {
             cache,
             redirects,
             headers,
+            not_found_depth,
         }
     }
 
@@ -147,8 +158,12 @@ impl AssetServer {
             headers.insert(CACHE_CONTROL, NO_STORE);
         }
         if *request.method == Method::HEAD {
-            if let AssetBody::File(index) = answer.body {
-                headers.insert(CONTENT_LENGTH, self.size_bytes(index).into());
+            let len_bytes = match &answer.body {
+                AssetBody::Bytes(bytes) => bytes.len() as u64,
+                AssetBody::File(index) => self.size_bytes(*index),
+            };
+            if answer.status != StatusCode::NOT_MODIFIED {
+                headers.insert(CONTENT_LENGTH, len_bytes.into());
             }
             answer.body = AssetBody::Bytes(Bytes::new());
         }
@@ -219,10 +234,14 @@ impl AssetServer {
 
     /// The nearest `404.html`, else the page of a single-page application, else nothing.
     fn not_found(&self, path: &str, request: &AssetRequest<'_>) -> AssetAnswer {
-        let mut folder = path;
-        while let Some(slash) = folder.rfind('/') {
-            folder = &folder[..slash];
-            let Some(index) = self.find(&[folder, "/404.html"]) else {
+        let candidates = self.not_found_depth.map_or(0, |depth| depth + 1);
+        let slashes: Vec<usize> = path
+            .match_indices('/')
+            .map(|(at, _)| at)
+            .take(candidates)
+            .collect();
+        for &slash in slashes.iter().rev() {
+            let Some(index) = self.find(&[&path[..slash], "/404.html"]) else {
                 continue;
             };
             if !accepts_identity(request.headers) {

@@ -137,6 +137,48 @@ fn a_file_that_lost_bytes_is_an_error() {
 }
 
 #[test]
+fn head_tells_the_length_that_get_has() {
+    let server = Server::of(TestSite {
+        redirects: Some("/r /b 302\n".to_owned()),
+        ..TestSite::named("about.html\tb/404.html\tempty.txt")
+    });
+    // The second time the file is in memory.
+    for path in ["/about", "/about", "/b/x", "/r", "/about.html", "/none"] {
+        let get = server.get(path);
+        let head = server.send(&format!("HEAD {path}"), "example.com", &[]);
+        assert_eq!(head.status, get.status, "{path}");
+        assert_eq!(
+            head.header("content-length"),
+            get.header("content-length"),
+            "{path}"
+        );
+        assert_eq!(
+            head.header("content-length"),
+            Some(get.body.len().to_string()),
+            "{path}"
+        );
+        assert!(head.body.is_empty());
+    }
+}
+
+#[test]
+fn the_nearest_404_is_found_at_any_depth() {
+    let server = Server::of(TestSite::named("404.html\ta/b/c/404.html"));
+    for (path, body) in [
+        ("/x", "404.html"),
+        ("/a/b/x", "404.html"),
+        ("/a/b/c/x", "a/b/c/404.html"),
+        ("/a/b/c/d/e/f/g/x", "a/b/c/404.html"),
+        ("/a/b/c", "404.html"),
+        ("/a/b/c/", "a/b/c/404.html"),
+    ] {
+        assert_eq!(server.get(path).text(), body, "{path}");
+    }
+    // A path of slashes costs no more than another of its length.
+    assert_eq!(server.get(&"/".repeat(16_000)).text(), "404.html");
+}
+
+#[test]
 fn a_site_whose_rules_are_wrong_says_so_and_serves() {
     let site = TestSite {
         headers: Some("/a/:x/:x\n  A: 1\n/b\n  X(y): 1\n".to_owned()),
