@@ -71,6 +71,12 @@ test("what goes wrong with the model is said in plain words", async (t) => {
   }
   const { url } = await serve(t, (_, response) => response.end('data: {"error":{"message":"internal detail"}}\n\n'));
   await assert.rejects(collect(streamCompletion(env({ OPENAI_BASE_URL: url }), [], new AbortController().signal)), /stopped with an error/);
+  const broken = await serve(t, (_, response) => {
+    response.write('data: {"choices":[{"delta":{"content":"Half"}}]}\n\n', () => response.destroy());
+  });
+  await assert.rejects(collect(streamCompletion(env({ OPENAI_BASE_URL: broken.url }), [], new AbortController().signal)), /broke off/);
+  const short = await serve(t, (_, response) => response.end('data: {"choices":[{"delta":{"content":"Half"}}]}\n\n'));
+  await assert.rejects(collect(streamCompletion(env({ OPENAI_BASE_URL: short.url }), [], new AbortController().signal)), /broke off/);
   await assert.rejects(collect(streamCompletion(env({ OPENAI_BASE_URL: "http://127.0.0.1:1" }), [], new AbortController().signal)), /could not be reached/);
 });
 

@@ -37,6 +37,7 @@ test("passages keep a heading with its text and none is too long", () => {
 
 test("the kinds of documents become text", () => {
   assert.equal(extractText(bytes("a\r\nb"), "text/plain"), "a\nb");
+  assert.equal(extractText(bytes("ＡＢ１２、ｶﾞｲﾄﾞ！"), "text/plain"), "AB12、ガイド！");
   const html = extractText(bytes("<title>T &amp; U</title><style>p{}</style><p>One<br>two</p><script>alert(1)</script><ul><li>&#26085;&#x672C;</ul>"), "text/html");
   assert.equal(html, "T & U\n\nOne\ntwo\n\n日本");
   assert.equal(extractText(bytes('{"a":{"b":[1,"x"]},"c":null}'), "application/json"), "a.b 1: 1\na.b 2: x\nc: null");

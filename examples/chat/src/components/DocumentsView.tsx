@@ -201,7 +201,7 @@ function DropZone(): ReactNode {
       <span>
         <strong>Choose files</strong> <span className="only-pointer">or drop them here</span>
       </span>
-      <small>Text, Markdown, HTML, JSON or CSV, up to {config.limits.uploadBytes / 1024 / 1024} MB each</small>
+      <small>Text, Markdown, HTML, JSON or CSV, up to {config.limits.uploadBytes / 1024 / 1024}&nbsp;MB&nbsp;each</small>
     </label>
   );
 }

@@ -24,10 +24,18 @@ export function Shell({ children }: { children: ReactNode }): ReactNode {
     const onKey = (event: KeyboardEvent): void => {
       if (event.key !== "Escape") return;
       setIsOpen(false);
-      opener.current?.focus();
+      // Only when it is no longer inert can the button take the focus.
+      requestAnimationFrame(() => opener.current?.focus());
     };
+    // On a wide screen the sidebar always stands there, and nothing must stay inert beside it.
+    const wide = window.matchMedia("(min-width: 48rem)");
+    const onWide = (): void => setIsOpen(false);
     document.addEventListener("keydown", onKey);
-    return () => document.removeEventListener("keydown", onKey);
+    wide.addEventListener("change", onWide);
+    return () => {
+      document.removeEventListener("keydown", onKey);
+      wide.removeEventListener("change", onWide);
+    };
   }, [isOpen]);
 
   return (
@@ -35,7 +43,7 @@ export function Shell({ children }: { children: ReactNode }): ReactNode {
       <a className="skip-link" href="#content">
         Skip to the content
       </a>
-      <header className="topbar">
+      <header className="topbar" inert={isOpen}>
         <button
           ref={opener}
           type="button"
@@ -59,7 +67,7 @@ export function Shell({ children }: { children: ReactNode }): ReactNode {
           <Sidebar close={() => setIsOpen(false)} />
         </Suspense>
       </aside>
-      <main id="content" className="content" tabIndex={-1}>
+      <main id="content" className="content" tabIndex={-1} inert={isOpen}>
         {children}
       </main>
       <div className="toasts" role="alert">

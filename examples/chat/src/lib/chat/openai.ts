@@ -67,25 +67,34 @@ export async function* streamCompletion(env: Env, messages: { role: string; cont
     throw new UpstreamError("model", explainStatus(response.status));
   }
   let length = 0;
-  for await (const event of readEvents(response.body as ReadableStream<Uint8Array>)) {
-    if (event.data === "[DONE]") return;
-    const piece = deltaOf(event.data);
-    if (piece === "") continue;
-    length += piece.length;
-    if (length > ANSWER_CHARACTERS) return;
-    yield piece;
+  let isFinished = false;
+  try {
+    for await (const event of readEvents(response.body as ReadableStream<Uint8Array>)) {
+      if (event.data === "[DONE]") return;
+      const { text, isLast } = deltaOf(event.data);
+      isFinished ||= isLast;
+      if (text === "") continue;
+      length += text.length;
+      if (length > ANSWER_CHARACTERS) return;
+      yield text;
+    }
+  } catch (error) {
+    if (signal.aborted || error instanceof UpstreamError) throw error;
+    isFinished = false;
   }
+  if (!isFinished) throw new UpstreamError("model", "The language model broke off before the end. Ask again for a whole answer.");
 }
 
-function deltaOf(data: string): string {
-  let chunk: { choices?: { delta?: { content?: string | null } }[]; error?: { message?: string } };
+function deltaOf(data: string): { text: string; isLast: boolean } {
+  let chunk: { choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[]; error?: { message?: string } };
   try {
     chunk = JSON.parse(data);
   } catch {
     throw new UpstreamError("model", "The language model sent something that could not be understood.");
   }
   if (chunk.error) throw new UpstreamError("model", "The language model stopped with an error. Try again.");
-  return chunk.choices?.[0]?.delta?.content ?? "";
+  const choice = chunk.choices?.[0];
+  return { text: choice?.delta?.content ?? "", isLast: Boolean(choice?.finish_reason) };
 }
 
 function explainStatus(status: number): string {

@@ -35,7 +35,7 @@ const GIB = 1024 ** 3;
  */
 export const QUOTAS: Record<UsageMetric, Quota> = {
   requests: { label: "Function requests", limit: 100_000, unit: "", period: "day", scale: 1 },
-  computeTimeMs: { label: "Function time", limit: 1_000_000, unit: "seconds", period: "month", scale: 1 / 1000 },
+  computeTimeMs: { label: "Function time", limit: 1_000_000, unit: "s", period: "month", scale: 1 / 1000 },
   bandwidthBytes: { label: "Files sent", limit: 100, unit: "GB", period: "month", scale: 1 / GIB },
   kvReads: { label: "KV reads", limit: 100_000, unit: "", period: "day", scale: 1 },
   kvWrites: { label: "KV writes", limit: 1_000, unit: "", period: "day", scale: 1 },

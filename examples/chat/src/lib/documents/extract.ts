@@ -35,7 +35,11 @@ export function extractText(bytes: ArrayBuffer, contentType: string): string {
   if (text.includes("\u0000")) {
     throw new HttpError(415, "not_text", "This file does not contain text, whatever its name says.");
   }
-  const normal = text.replace(/\r\n?/g, "\n").normalize("NFC");
+  const normal = text
+    .replace(/\r\n?/g, "\n")
+    .normalize("NFC")
+    // Letters, digits and kana of another width are the same ones to a reader and to a search.
+    .replace(/[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f]+/g, (run) => run.normalize("NFKC"));
   switch (contentType) {
     case "text/html":
       return textFromHtml(normal);
