@@ -97,7 +97,7 @@ impl ConnInfo {
 }
 
 /// Bounds of a listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
     /// Connections open at once; further ones wait in the kernel's backlog.
     pub max_connections: u32,
@@ -214,7 +214,7 @@ impl DataPlane {
         &self,
         socket: impl Into<StdListener>,
         service: Arc<dyn Service>,
-        options: &ServeOptions,
+        options: ServeOptions,
     ) -> io::Result<ListenerGuard> {
         let socket = socket.into();
         socket.set_nonblocking()?;

@@ -370,7 +370,7 @@ fn a_drain_lets_requests_end_closes_idle_connections_and_accepts_no_more() {
         go: Arc::clone(&go),
     });
     let guard = plane
-        .serve(listener, service, &ServeOptions::default())
+        .serve(listener, service, ServeOptions::default())
         .unwrap();
 
     let connect = || std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -435,7 +435,7 @@ fn connections_above_the_limit_wait() {
         max_connections: 2,
         ..ServeOptions::default()
     };
-    let _guard = plane.serve(listener, service, &options).unwrap();
+    let _guard = plane.serve(listener, service, options).unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut open = Vec::new();
     for _ in 0..2 {

@@ -173,7 +173,7 @@ impl Server {
         let table = RouteTableHandle::new(table);
         let gateway = Arc::new(Gateway::new(table, meter));
         let guard = plane
-            .serve(listener, gateway, &ServeOptions::default())
+            .serve(listener, gateway, ServeOptions::default())
             .unwrap();
         Self {
             address,
