@@ -92,7 +92,7 @@ pub enum BuildError {
     Assets(#[from] AssetError),
     /// There is neither code nor a folder of static files.
     #[error(
-        "There is nothing to serve in {}: no functions/ folder, and no pages_build_output_dir in the wrangler file.", .0.display()
+        "There is nothing to serve in {}: no file in functions/ that exports a handler, and no pages_build_output_dir in the wrangler file.", .0.display()
     )]
     Nothing(PathBuf),
     /// A file of the project could not be read.
@@ -203,7 +203,10 @@ impl Builder {
                 ProjectKind::Pages => job.pages(exports, &mut watch),
                 ProjectKind::Workers => job.workers(&mut watch),
             };
-            (code, collected.join().expect("collecting does not panic"))
+            let assets = collected
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (code, assets)
         });
         if let Ok(assets) = &assets {
             watch.extend(assets.folders.iter().cloned());

@@ -19,7 +19,7 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
 fn names(folder: &Path, kind: ProjectKind) -> Vec<String> {
     let assets = AssetCache::default().collect(folder, kind, &[]).unwrap();
     let names = assets.manifest.entries.keys();
-    names.map(|name| name.to_string()).collect()
+    names.map(ToString::to_string).collect()
 }
 
 // pages.md 1.10, keys taken from wrangler

@@ -18,15 +18,26 @@ pub(super) struct Collected {
 }
 
 /// Every `.js` and `.mjs` file and every file that a rule names, imported or not; names are
-/// relative to the folder.
+/// relative to the folder. `skipped` are names of folders that are not entered.
 pub(super) fn collect(
     folder: &Path,
     entry: &Path,
     rules: &ModuleRules,
+    skipped: &[&str],
 ) -> Result<Collected, BundleError> {
     let mut collected = Collected::default();
     // Links are followed: a framework may link its chunks.
-    for found in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+    let walk = WalkDir::new(folder)
+        .follow_links(true)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|found| {
+            !found
+                .file_name()
+                .to_str()
+                .is_some_and(|name| skipped.contains(&name))
+        });
+    for found in walk {
         let found = found.map_err(|error| {
             let path = error.path().unwrap_or(folder).to_path_buf();
             BundleError::Io(path, error.into())
@@ -64,13 +75,16 @@ pub(super) fn collect(
     Ok(collected)
 }
 
+/// Below an entry point that lies in the project's own folder.
+const NOT_MODULES: [&str; 4] = ["node_modules", ".git", ".wrangler", ".engawa"];
+
 /// The entry point and the modules of its folder, nothing bundled.
 pub(super) fn verbatim(
     entry: &Path,
     folder: &Path,
     rules: &ModuleRules,
 ) -> Result<Bundle, BundleError> {
-    let collected = collect(folder, entry, rules)?;
+    let collected = collect(folder, entry, rules, &NOT_MODULES)?;
     let body = std::fs::read(entry).map_err(|error| BundleError::Io(entry.to_path_buf(), error))?;
     let name = entry.file_name().unwrap_or_default().to_string_lossy();
     let mut modules = vec![Module {

@@ -44,7 +44,7 @@ pub(crate) struct Message {
 
 /// Far above what the largest project takes (seconds), since a project on a slow disk must
 /// still build; it only has to end.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_mins(2);
 /// What is read of each stream; more is cut off.
 const OUTPUT_BYTES: u64 = 256 * 1024 * 1024;
 /// Messages shown; the rest would be noise.

@@ -146,15 +146,12 @@ fn run_esbuild(
     args.push(joined("--outfile=", &out.join("index.js")));
     let metafile = out.join("meta.json");
     args.push(joined("--metafile=", &metafile));
-    let stdin = match request.entry {
-        Entry::Source { text, .. } => {
-            args.push(joined("--sourcefile=", file));
-            Some(text)
-        }
-        _ => {
-            args.push(file.as_os_str().to_owned());
-            None
-        }
+    let stdin = if let Entry::Source { text, .. } = request.entry {
+        args.push(joined("--sourcefile=", file));
+        Some(text)
+    } else {
+        args.push(file.as_os_str().to_owned());
+        None
     };
     let run = Run {
         esbuild: request.esbuild,
@@ -203,7 +200,7 @@ fn bundle_folder(
     let folder = std::fs::canonicalize(folder)
         .map_err(|error| BundleError::Io(folder.to_path_buf(), error))?;
     let entry = folder.join("index.js");
-    let collected = directory::collect(&folder, &entry, rules)?;
+    let collected = directory::collect(&folder, &entry, rules, &[])?;
     let externals: Vec<OsString> = collected
         .files
         .iter()
@@ -332,26 +329,32 @@ fn explain(error: RunError, mode: Mode) -> BundleError {
     };
     let mut diagnostics = into_diagnostics(messages);
     for diagnostic in &mut diagnostics {
-        let Some(name) = diagnostic
-            .message
-            .strip_prefix("Could not resolve \"")
-            .and_then(|rest| rest.split('"').next())
-            .map(str::to_owned)
-        else {
-            continue;
-        };
-        diagnostic.hint = Some(if node_compat::is_builtin(&name) {
-            builtin_hint(&name, mode)
-        } else if name.starts_with(['.', '/']) {
-            "no such file; check the path and its upper and lower case".to_owned()
-        } else {
-            format!(
-                "install it with `npm install {}`, if the name is spelled right",
-                package_of(&name)
-            )
-        });
+        // `Could not resolve "a"`, or `… (originally "a")` where an alias stepped in.
+        let mut quoted = diagnostic.message.split('"').skip(1).step_by(2);
+        if diagnostic.message.starts_with("Could not resolve \"")
+            && let Some(name) = quoted.next()
+        {
+            diagnostic.hint = Some(unresolved_hint(quoted.next().unwrap_or(name), mode));
+        }
     }
     BundleError::Diagnostics(diagnostics)
+}
+
+fn unresolved_hint(name: &str, mode: Mode) -> String {
+    let package = package_of(name);
+    if name.starts_with("assets:") {
+        "static files of a Pages plugin (`assets:`) are not supported yet".to_owned()
+    } else if node_compat::is_builtin(name) {
+        builtin_hint(name, mode)
+    } else if node_compat::is_builtin(&package) {
+        format!(
+            "\"{package}\" is built into Node, so this is not looked for in the npm package of that name"
+        )
+    } else if name.starts_with(['.', '/']) {
+        "no such file; check the path and its upper and lower case".to_owned()
+    } else {
+        format!("install it with `npm install {package}`, if the name is spelled right")
+    }
 }
 
 fn package_of(specifier: &str) -> String {

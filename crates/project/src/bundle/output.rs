@@ -186,7 +186,7 @@ impl Metafile {
     }
 }
 
-/// Gives what is left of CommonJS a `require`: wrangler's plugin turns `require("events")`
+/// Gives what is left of `require()` calls a function: wrangler's plugin turns `require("events")`
 /// into an import of the default export, which flags can not do, so the imports are put in
 /// front. They stand on the first line, so that the source map stays right for all others.
 fn require_line(specifiers: &[String]) -> String {

@@ -87,12 +87,13 @@ pub fn list(functions: &Path) -> std::io::Result<Listing> {
             let path = entry.path();
             if kind.is_dir() {
                 queue.push_back(path);
-            } else if kind.is_file() && has_extension(&path) {
-                let path = path
-                    .strip_prefix(functions)
-                    .expect("the walk stays below its root")
-                    .to_path_buf();
-                listing.files.push(FunctionFile { path });
+            } else if kind.is_file()
+                && has_extension(&path)
+                && let Ok(below) = path.strip_prefix(functions)
+            {
+                listing.files.push(FunctionFile {
+                    path: below.to_path_buf(),
+                });
             }
         }
         listing.folders.push(folder);
@@ -135,6 +136,7 @@ impl Tree {
                         file: file.path.clone(),
                         export: export.clone(),
                     };
+                    let method = Some(method).filter(|method| !method.is_empty());
                     merge(&mut routes, paths, method, handler);
                 }
             }
@@ -157,19 +159,21 @@ impl Tree {
     }
 }
 
-/// `Some(None)`: a handler for every method.
-fn method_of_export(export: &str) -> Option<Option<&'static str>> {
-    Some(match export.strip_prefix("onRequest")? {
-        "" => None,
-        "Get" => Some("GET"),
-        "Post" => Some("POST"),
-        "Put" => Some("PUT"),
-        "Patch" => Some("PATCH"),
-        "Delete" => Some("DELETE"),
-        "Options" => Some("OPTIONS"),
-        "Head" => Some("HEAD"),
-        _ => return None,
-    })
+/// The exports that are handlers, and the method of each; `""` for every method.
+const HANDLERS: [(&str, &str); 8] = [
+    ("onRequest", ""),
+    ("onRequestGet", "GET"),
+    ("onRequestPost", "POST"),
+    ("onRequestPut", "PUT"),
+    ("onRequestPatch", "PATCH"),
+    ("onRequestDelete", "DELETE"),
+    ("onRequestOptions", "OPTIONS"),
+    ("onRequestHead", "HEAD"),
+];
+
+fn method_of_export(export: &str) -> Option<&'static str> {
+    let (_, method) = HANDLERS.iter().find(|(name, _)| *name == export)?;
+    Some(method)
 }
 
 /// A route that is there already takes the new handler, and the new mount path with it:

@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -163,16 +164,17 @@ fn globals_module(globals: &BTreeMap<String, (String, String)>, node_modules: &P
     let mut source = String::new();
     for (index, (name, (file, export))) in globals.iter().enumerate() {
         let file = js_path(&node_modules.join(file));
-        source.push_str(&format!(
-            "import {{ {export} as g{index} }} from {file};\nglobalThis[{}] = g{index};\n",
-            serde_json::Value::from(name.as_str())
-        ));
+        let name = serde_json::Value::from(name.as_str());
+        let _ = writeln!(
+            source,
+            "import {{ {export} as g{index} }} from {file};\nglobalThis[{name}] = g{index};"
+        );
     }
     source
 }
 
-/// The stand-ins for npm packages are ES modules, but `require("inherits")` must give the
-/// function itself. A CommonJS module in between serves both: an import sees the same
+/// The stand-ins for npm packages are `import`/`export`, but `require("inherits")` must give the
+/// function itself. A `module.exports` in between serves both: an import sees the same
 /// default and names.
 fn npm_shim(file: &Path) -> String {
     format!(

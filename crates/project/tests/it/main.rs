@@ -3,6 +3,7 @@
 
 mod bundling;
 mod errors;
+mod measure;
 mod node_compat;
 mod router;
 mod support;

@@ -6,7 +6,7 @@ use crate::support::workerd::{Workerd, get};
 use crate::support::{Folder, build, modules, pages};
 
 /// Uses modules that the runtime has, modules that it has from a later date only, globals,
-/// and CommonJS.
+/// and `require()`.
 pub(crate) fn uses_of_node() -> Folder {
     Folder::new(&[
         (
@@ -116,7 +116,7 @@ fn nodejs_als_has_async_hooks_only() {
     assert!(error.to_string().contains("node:fs"), "{error}");
 }
 
-/// SvelteKit does this (pages.md 11.3).
+// pages.md 11.3: `SvelteKit`
 #[test]
 fn an_import_that_is_caught_does_not_fail_the_build() {
     let folder = Folder::new(&[(

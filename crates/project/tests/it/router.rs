@@ -88,11 +88,11 @@ pub(crate) fn tree() -> Folder {
         ),
         (
             "functions/body.js",
-            r#"
+            r"
             export const onRequestPost = [
                 async ({ request, next }) => { const text = await request.text(); const r = await next(); return new Response(text + (await r.text())); },
                 async ({ request }) => new Response(await request.text()),
-            ];"#,
+            ];",
         ),
         (
             "functions/other.js",
@@ -114,12 +114,12 @@ pub(crate) fn tree() -> Folder {
         ),
         (
             "functions/wait.js",
-            r#"
+            r"
             let done = false;
             export const onRequest = ({ waitUntil, request }) => {
                 waitUntil(Promise.resolve().then(() => { done = true; }));
                 return new Response(String(done));
-            };"#,
+            };",
         ),
         (
             "functions/null.js",
@@ -257,6 +257,7 @@ impl Answers {
 
     /// Handler, parameters, functionPath and marks of a request.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "a literal at each call")]
     fn told(&self, request: &str, name: &str, params: Value, path: &str, marks: &str) {
         let answer = self.get(request);
         let body = answer["body"]

@@ -56,7 +56,7 @@ pub(crate) fn pages(folder: &Folder, date: &str, flags: &[&str]) -> Config {
             effective_date: date.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
         },
-        vars: Default::default(),
+        vars: indexmap::IndexMap::default(),
         required_secrets: None,
         kv_namespaces: vec![],
         d1_databases: vec![],
