@@ -135,6 +135,17 @@ impl Client {
         envelope(response).await
     }
 
+    /// `PUT` of bytes to a URL that the API gave; only the status of the answer counts.
+    pub async fn upload(&self, path: &str, bytes: Bytes) -> Result<(), ClientError> {
+        let response = self
+            .send(Method::PUT, path, HeaderMap::new(), full(bytes))
+            .await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        envelope(response).await.map(drop)
+    }
+
     /// `GET` of bytes: the answer as it is if it is a success, with its body still to be
     /// read.
     pub async fn get_raw(&self, path: &str) -> Result<Response<AnswerBody>, ClientError> {

@@ -46,7 +46,7 @@ pub(crate) async fn answer(
             let database = find(call, &id).await?;
             let catalog = call.storage().catalog();
             let deleted = catalog.delete_d1_database(&call.account, &database.id);
-            deleted.await.map_err(failed)?;
+            deleted.await.map_err(|error| failed(&error))?;
             Ok(answer::success(&Value::Null))
         }
         D1Call::Query(id) => query(call, &id, D1Format::Objects, body).await,
@@ -58,8 +58,8 @@ pub(crate) async fn answer(
     }
 }
 
-fn failed(error: Error) -> ApiError {
-    ApiError::storage(ProductName::D1, &error)
+fn failed(error: &Error) -> ApiError {
+    ApiError::storage(ProductName::D1, error)
 }
 
 /// By id, or by name.
@@ -67,13 +67,11 @@ async fn look_up(call: &Call<'_>, id: &str) -> Result<Option<D1Database>, ApiErr
     let catalog = call.storage().catalog();
     let given = DatabaseId::from(id);
     let by_id = catalog.get_d1_database(&call.account, &given);
-    match by_id.await.map_err(failed)? {
-        Some(database) => Ok(Some(database)),
-        None => {
-            let by_name = catalog.get_d1_database_by_name(&call.account, id);
-            by_name.await.map_err(failed)
-        }
+    if let Some(database) = by_id.await.map_err(|error| failed(&error))? {
+        return Ok(Some(database));
     }
+    let by_name = catalog.get_d1_database_by_name(&call.account, id);
+    by_name.await.map_err(|error| failed(&error))
 }
 
 async fn find(call: &Call<'_>, id: &str) -> Result<D1Database, ApiError> {
@@ -94,7 +92,7 @@ async fn ready(call: &Call<'_>, id: &str) -> Result<DatabaseId, ApiError> {
     let new = DatabaseId::from(id);
     let catalog = call.storage().catalog();
     let ensured = catalog.ensure_d1_database(&call.account, &new, id);
-    ensured.await.map_err(failed)?;
+    ensured.await.map_err(|error| failed(&error))?;
     Ok(new)
 }
 
@@ -113,7 +111,7 @@ fn shown(database: &D1Database) -> Map<String, Value> {
 async fn list(call: &Call<'_>) -> Result<Response<ApiBody>, ApiError> {
     let catalog = call.storage().catalog();
     let all = catalog.list_d1_databases(&call.account);
-    let mut all = all.await.map_err(failed)?;
+    let mut all = all.await.map_err(|error| failed(&error))?;
     if let Some(part) = call.param("name") {
         all.retain(|database| database.name.contains(&*part));
     }
@@ -136,7 +134,7 @@ async fn create(call: &Call<'_>, body: impl Incoming) -> Result<Response<ApiBody
     }
     let catalog = call.storage().catalog();
     let created = catalog.create_d1_database(&call.account, &new.name);
-    let created = created.await.map_err(failed)?;
+    let created = created.await.map_err(|error| failed(&error))?;
     let mut shown = shown(&created);
     shown.insert("num_tables".into(), 0.into());
     shown.insert("file_size".into(), 0.into());
@@ -162,7 +160,7 @@ async fn get(call: &Call<'_>, id: &str) -> Result<Response<ApiBody>, ApiError> {
             vec![D1Statement::new(count)],
             D1QueryOptions::default(),
         );
-        let counted = counted.await.map_err(failed)?.value;
+        let counted = counted.await.map_err(|error| failed(&error))?.value;
         if let Some(result) = counted.results.first() {
             let rows: Value = serde_json::from_slice(&result.results_json).unwrap_or_default();
             all.insert("num_tables".into(), rows[0]["n"].clone());
@@ -242,7 +240,7 @@ async fn query(
     };
     let d1 = call.storage().d1();
     let answered = d1.query_each(&call.account, &database, statements, options);
-    let answered = answered.await.map_err(failed)?.value;
+    let answered = answered.await.map_err(|error| failed(&error))?.value;
     let mut results = Vec::new();
     for (index, result) in answered.results.iter().enumerate() {
         results.push(if index == 0 { b'[' } else { b',' });
@@ -352,7 +350,7 @@ async fn ingest(call: &Call<'_>, database: &DatabaseId, file: &Bytes) -> Result<
         Err(error) if error.kind() == ErrorKind::Sql => {
             poll["errors"] = json!([error.message()]);
         }
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(&error)),
     }
     Ok(poll)
 }
@@ -427,7 +425,7 @@ async fn export(
             poll["result"] = json!({ "filename": filename, "signed_url": signed_url });
         }
         Err(error) if error.kind() == ErrorKind::Sql => poll["error"] = error.message().into(),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(&error)),
     }
     Ok(answer::success(&poll))
 }
@@ -464,7 +462,7 @@ fn no_file(filename: &str) -> ApiError {
 fn url(call: &Call<'_>, database: &DatabaseId, what: &str, filename: &str) -> String {
     let host = call
         .header(HOST.as_str())
-        .or_else(|| call.parts.uri.authority().map(|host| host.as_str()))
+        .or_else(|| call.parts.uri.authority().map(http::uri::Authority::as_str))
         .unwrap_or("localhost");
     let scheme = call.parts.uri.scheme_str().unwrap_or("http");
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);

@@ -53,7 +53,7 @@ pub(crate) async fn answer(
         KvCall::DeleteValue(id, key) => {
             let id = ready(call, &id).await?;
             let deleted = call.storage().kv().delete(&call.account, &id, &key);
-            deleted.await.map_err(failed)?;
+            deleted.await.map_err(|error| failed(&error))?;
             Ok(answer::success(&json!({})))
         }
         KvCall::Metadata(id, key) => metadata(call, &id, &key).await,
@@ -63,8 +63,8 @@ pub(crate) async fn answer(
     }
 }
 
-fn failed(error: Error) -> ApiError {
-    ApiError::storage(ProductName::Kv, &error)
+fn failed(error: &Error) -> ApiError {
+    ApiError::storage(ProductName::Kv, error)
 }
 
 fn no_namespace() -> ApiError {
@@ -93,7 +93,7 @@ fn shown(namespace: &KvNamespace) -> Value {
 async fn look_up(call: &Call<'_>, id: &NamespaceId) -> Result<Option<KvNamespace>, ApiError> {
     let catalog = call.storage().catalog();
     let found = catalog.get_kv_namespace(&call.account, id);
-    found.await.map_err(failed)
+    found.await.map_err(|error| failed(&error))
 }
 
 async fn find(call: &Call<'_>, id: &str) -> Result<KvNamespace, ApiError> {
@@ -109,7 +109,7 @@ async fn ready(call: &Call<'_>, id: &str) -> Result<NamespaceId, ApiError> {
         }
         let catalog = call.storage().catalog();
         let ensured = catalog.ensure_kv_namespace(&call.account, &namespace, id);
-        ensured.await.map_err(failed)?;
+        ensured.await.map_err(|error| failed(&error))?;
     }
     Ok(namespace)
 }
@@ -117,7 +117,7 @@ async fn ready(call: &Call<'_>, id: &str) -> Result<NamespaceId, ApiError> {
 async fn list(call: &Call<'_>) -> Result<Response<ApiBody>, ApiError> {
     let catalog = call.storage().catalog();
     let all = catalog.list_kv_namespaces(&call.account);
-    let mut all = all.await.map_err(failed)?;
+    let mut all = all.await.map_err(|error| failed(&error))?;
     if call.param("order").as_deref() == Some("id") {
         all.sort_by(|a, b| a.id.cmp(&b.id));
     }
@@ -149,7 +149,7 @@ async fn create(call: &Call<'_>, body: impl Incoming) -> Result<Response<ApiBody
     let title = Title::read(body).await?;
     let catalog = call.storage().catalog();
     let created = catalog.create_kv_namespace(&call.account, &title);
-    let created = created.await.map_err(title_taken_or)?;
+    let created = created.await.map_err(|error| title_taken_or(&error))?;
     Ok(answer::success(&shown(&created)))
 }
 
@@ -161,18 +161,18 @@ async fn rename(
     let title = Title::read(body).await?;
     let (catalog, id) = (call.storage().catalog(), NamespaceId::from(id));
     let renamed = catalog.rename_kv_namespace(&call.account, &id, &title);
-    let renamed = renamed.await.map_err(title_taken_or)?;
+    let renamed = renamed.await.map_err(|error| title_taken_or(&error))?;
     Ok(answer::success(&shown(&renamed)))
 }
 
-fn title_taken_or(error: Error) -> ApiError {
+fn title_taken_or(error: &Error) -> ApiError {
     match error.kind() {
         engawa_model::ErrorKind::Conflict => ApiError::new(
             StatusCode::BAD_REQUEST,
             10_014,
             "a namespace with this account ID and title already exists",
         ),
-        _ => no_namespace_or(&error),
+        _ => no_namespace_or(error),
     }
 }
 
@@ -185,7 +185,7 @@ async fn keys(call: &Call<'_>, id: &str) -> Result<Response<ApiBody>, ApiError> 
         cursor: text("cursor").map(Cow::into_owned),
     };
     let page = call.storage().kv().list(&call.account, &id, options);
-    let page = page.await.map_err(failed)?.value;
+    let page = page.await.map_err(|error| failed(&error))?.value;
     let keys: Vec<Value> = page
         .keys
         .into_iter()
@@ -214,7 +214,11 @@ fn parsed(metadata: &str) -> Value {
 async fn entry(call: &Call<'_>, id: &str, key: &str) -> Result<KvEntry, ApiError> {
     let id = ready(call, id).await?;
     let entry = call.storage().kv().get(&call.account, &id, key);
-    entry.await.map_err(failed)?.value.ok_or_else(no_key)
+    entry
+        .await
+        .map_err(|error| failed(&error))?
+        .value
+        .ok_or_else(no_key)
 }
 
 async fn get_value(call: &Call<'_>, id: &str, key: &str) -> Result<Response<ApiBody>, ApiError> {
@@ -262,7 +266,7 @@ async fn put_value(
         .storage()
         .kv()
         .put(&call.account, &id, key, value, options);
-    put.await.map_err(failed)?;
+    put.await.map_err(|error| failed(&error))?;
     Ok(answer::success(&json!({})))
 }
 
@@ -270,12 +274,12 @@ async fn put_value(
 async fn read_value(call: &Call<'_>, mut body: impl Incoming) -> Result<Staged, ApiError> {
     let mut stage = call.storage().kv().stage(&call.account);
     while let Some(chunk) = next_chunk(&mut body).await {
-        stage.write(chunk?).await.map_err(failed)?;
+        stage.write(chunk?).await.map_err(|error| failed(&error))?;
         if stage.is_over_limit() {
             return Err(value_too_large());
         }
     }
-    stage.finish().await.map_err(failed)
+    stage.finish().await.map_err(|error| failed(&error))
 }
 
 fn value_too_large() -> ApiError {
@@ -309,12 +313,12 @@ async fn read_form(
             Some("value") => {
                 let mut stage = call.storage().kv().stage(&call.account);
                 while let Some(chunk) = field.chunk().await.map_err(bad_form)? {
-                    stage.write(chunk).await.map_err(failed)?;
+                    stage.write(chunk).await.map_err(|error| failed(&error))?;
                     if stage.is_over_limit() {
                         return Err(value_too_large());
                     }
                 }
-                value = Some(stage.finish().await.map_err(failed)?);
+                value = Some(stage.finish().await.map_err(|error| failed(&error))?);
             }
             Some("metadata") => metadata = Some(field.text().await.map_err(bad_form)?),
             _ => {}
@@ -398,7 +402,7 @@ async fn bulk_put(
         for outcome in futures_util::future::join_all(stored).await {
             if let Err((key, error)) = outcome {
                 if error.kind() != engawa_model::ErrorKind::Unavailable {
-                    return Err(failed(error));
+                    return Err(failed(&error));
                 }
                 refused.push(key);
             }
@@ -431,7 +435,7 @@ async fn bulk_delete(
     check_count(keys.len())?;
     if !keys.is_empty() {
         let deleted = call.storage().kv().delete_bulk(&call.account, &id, &keys);
-        deleted.await.map_err(failed)?;
+        deleted.await.map_err(|error| failed(&error))?;
     }
     Ok(answer::success(&json!({
         "successful_key_count": keys.len(),
@@ -465,7 +469,7 @@ async fn bulk_get(
     };
     let kv = call.storage().kv();
     let entries = kv.get_bulk(&call.account, &id, &wanted.keys);
-    let entries = entries.await.map_err(failed)?.value;
+    let entries = entries.await.map_err(|error| failed(&error))?.value;
     let mut values = Map::new();
     for (key, entry) in wanted.keys.into_iter().zip(entries) {
         let Some(entry) = entry else {
@@ -473,7 +477,7 @@ async fn bulk_get(
             continue;
         };
         let value = entry.value.collect(limits::KV_VALUE_BYTES);
-        let value = value.await.map_err(failed)?;
+        let value = value.await.map_err(|error| failed(&error))?;
         let value = if as_json {
             serde_json::from_slice(&value).map_err(|_| {
                 let message = "At least one of the requested keys corresponds to a non-json value";

@@ -58,8 +58,8 @@ pub(crate) async fn answer(
     }
 }
 
-fn failed(error: Error) -> ApiError {
-    ApiError::storage(ProductName::R2, &error)
+fn failed(error: &Error) -> ApiError {
+    ApiError::storage(ProductName::R2, error)
 }
 
 fn refused(code: R2Code) -> ApiError {
@@ -85,7 +85,7 @@ fn shown_bucket(bucket: &R2Bucket) -> Value {
 async fn look_up(call: &Call<'_>, bucket: &BucketName) -> Result<Option<R2Bucket>, ApiError> {
     let catalog = call.storage().catalog();
     let found = catalog.get_r2_bucket(&call.account, bucket);
-    found.await.map_err(failed)
+    found.await.map_err(|error| failed(&error))
 }
 
 async fn find(call: &Call<'_>, bucket: &str) -> Result<R2Bucket, ApiError> {
@@ -102,7 +102,7 @@ async fn ready(call: &Call<'_>, bucket: &str) -> Result<BucketName, ApiError> {
         }
         let catalog = call.storage().catalog();
         let ensured = catalog.ensure_r2_bucket(&call.account, &name);
-        ensured.await.map_err(failed)?;
+        ensured.await.map_err(|error| failed(&error))?;
     }
     Ok(name)
 }
@@ -110,7 +110,7 @@ async fn ready(call: &Call<'_>, bucket: &str) -> Result<BucketName, ApiError> {
 async fn list(call: &Call<'_>) -> Result<Response<ApiBody>, ApiError> {
     let catalog = call.storage().catalog();
     let all = catalog.list_r2_buckets(&call.account);
-    let mut all = all.await.map_err(failed)?;
+    let mut all = all.await.map_err(|error| failed(&error))?;
     if let Some(part) = call.param("name_contains") {
         all.retain(|bucket| bucket.name.as_str().contains(&*part));
     }

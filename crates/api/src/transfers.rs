@@ -10,7 +10,7 @@ use bytes::Bytes;
 use engawa_model::{AccountId, DatabaseId};
 
 /// How long a file is kept (docs: d1 import and export data).
-const KEPT: Duration = Duration::from_secs(60 * 60);
+const KEPT: Duration = Duration::from_hours(1);
 /// Files kept at once. Past this the oldest goes.
 const FILES: usize = 16;
 /// Their bytes together. Past this the oldest goes.

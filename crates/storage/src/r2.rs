@@ -25,7 +25,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -92,6 +92,7 @@ impl R2 {
             io,
             pins: Pins::default(),
             part_min_bytes,
+            collected: Mutex::default(),
         });
         Self {
             files: Files::new(pool, context.clone(), FilesOptions::default()),

@@ -13,8 +13,10 @@
 mod read;
 mod write;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engawa_model::{AccountId, BucketName, Clock};
 use rusqlite::types::ValueRef;
@@ -94,12 +96,22 @@ pub(super) struct Context {
     pub(super) io: BlobIo,
     pub(super) pins: Pins,
     pub(super) part_min_bytes: u64,
+    /// Buckets whose garbage was looked for in this process.
+    pub(super) collected: Mutex<HashSet<Key>>,
 }
 
 impl Context {
     pub(super) fn path(&self, (account, bucket): &Key) -> PathBuf {
         self.layout
             .database_file(Resource::R2, account, bucket.as_str())
+    }
+
+    /// Whether this process opens a bucket for the first time.
+    fn is_first_open(&self, key: &Key) -> bool {
+        self.collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone())
     }
 
     pub(super) fn folder(&self, (account, bucket): &Key) -> BlobFolder {
@@ -121,6 +133,8 @@ pub(super) struct Shared {
     context: Arc<Context>,
     path: PathBuf,
     folder: BlobFolder,
+    /// Whether garbage is still to be looked for.
+    garbage: AtomicBool,
 }
 
 /// A reader of one bucket.
@@ -216,6 +230,7 @@ impl pool::File for Bucket {
             folder: context.folder(key),
             context: context.clone(),
             path,
+            garbage: AtomicBool::new(context.is_first_open(key)),
         });
         Ok(Self { connection, shared })
     }
@@ -237,6 +252,10 @@ impl pool::File for Bucket {
 
     fn run_read(reader: &mut Reader, request: Read) -> Option<Write> {
         read::run(reader, request);
+        // Behind an answer, so that no request waits for it; others find other readers.
+        if reader.shared.garbage.swap(false, Ordering::Relaxed) {
+            reader.collect_garbage();
+        }
         None
     }
 

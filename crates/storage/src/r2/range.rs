@@ -36,13 +36,13 @@ fn from_header(text: &str, size: u64) -> Option<R2Range> {
         return None;
     }
     let (first, last) = ranges.split_once('-')?;
-    let (first, last) = (number(first)?, number(last)?);
-    let (offset, end) = match (first, last) {
-        (Some(first), Some(last)) if first > last => return None,
-        (Some(first), Some(last)) => (first, last.saturating_add(1).min(size)),
-        (Some(first), None) => (first, size),
-        (None, Some(suffix)) => (size.saturating_sub(suffix), size),
-        (None, None) => return None,
+    let (offset, end) = match (number(first), number(last)) {
+        (Side::Number(first), Side::Number(last)) if first <= last => {
+            (first, last.saturating_add(1).min(size))
+        }
+        (Side::Number(first), Side::Empty) => (first, size),
+        (Side::Empty, Side::Number(suffix)) => (size.saturating_sub(suffix), size),
+        _ => return None,
     };
     (offset < end).then(|| R2Range {
         offset,
@@ -50,15 +50,22 @@ fn from_header(text: &str, size: u64) -> Option<R2Range> {
     })
 }
 
-/// A number between spaces, or nothing but spaces: `Some(None)`. A number too large for
-/// any object is as large as can be.
-fn number(text: &str) -> Option<Option<u64>> {
+/// What stands on one side of a range's hyphen.
+enum Side {
+    Empty,
+    /// One too large for any object is as large as can be.
+    Number(u64),
+    Nonsense,
+}
+
+/// Digits, perhaps between spaces.
+fn number(text: &str) -> Side {
     let digits = text.trim_matches(' ');
     if digits.is_empty() {
-        return Some(None);
+        Side::Empty
+    } else if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        Side::Number(digits.parse().unwrap_or(u64::MAX))
+    } else {
+        Side::Nonsense
     }
-    digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| Some(digits.parse().unwrap_or(u64::MAX)))
 }

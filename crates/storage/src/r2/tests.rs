@@ -129,16 +129,6 @@ impl World {
     /// idle: what was replaced is removed after its answer.
     fn blobs(&self) -> Vec<PathBuf> {
         self.r2.files.settle();
-        fn files(folder: PathBuf, found: &mut Vec<PathBuf>) {
-            for entry in std::fs::read_dir(folder).into_iter().flatten() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    files(path, found);
-                } else {
-                    found.push(path);
-                }
-            }
-        }
         let mut found = Vec::new();
         files(self.data.path().join("accounts/local/blobs"), &mut found);
         found
@@ -177,4 +167,15 @@ fn noise(len: usize, seed: u8) -> Vec<u8> {
     (0..len)
         .map(|at| (at.wrapping_mul(31) ^ (at >> 8)).to_le_bytes()[0] ^ seed)
         .collect()
+}
+
+fn files(folder: PathBuf, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(path, found);
+        } else {
+            found.push(path);
+        }
+    }
 }

@@ -165,6 +165,10 @@ pub struct R2GetRequest {
 
 /// The outcome of a read.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each request, and taken apart at once"
+)]
 pub enum R2Get {
     /// There is no such object: 404, code 10007.
     NoSuchKey,
@@ -206,6 +210,10 @@ pub struct R2PutRequest {
 
 /// The outcome of a put.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each request, and taken apart at once"
+)]
 pub enum R2Put {
     /// The value is stored.
     Stored(R2Object),

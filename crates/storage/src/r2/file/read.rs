@@ -11,7 +11,7 @@ use crate::r2::conditional::{self, Checked, Subject};
 use crate::r2::error::R2Error;
 use crate::r2::list::{Entry, Ordered};
 use crate::r2::parts::PartsReader;
-use crate::r2::types::{BodySource, R2Body, R2Get, R2GetRequest, R2Object, R2Range};
+use crate::r2::types::{BodySource, HttpMetadata, R2Body, R2Get, R2GetRequest, R2Object, R2Range};
 use crate::r2::{range, rules};
 use crate::{Error, sqlite};
 
@@ -46,6 +46,24 @@ pub(super) fn run(reader: &mut Reader, request: Read) {
 }
 
 impl Reader {
+    /// Removes blobs that a crash left without a name.
+    pub(super) fn collect_garbage(&self) {
+        let collected = self.shared.folder.collect_garbage(|blob| {
+            self.connection
+                .prepare_cached(
+                    "SELECT 1 FROM objects WHERE blob = ?1 \
+                     UNION ALL SELECT 1 FROM parts WHERE blob = ?1",
+                )
+                .and_then(|mut select| select.exists([blob.as_bytes()]))
+                .map_err(|error| self.failed(error))
+        });
+        match collected {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed blobs that a crash had left"),
+            Err(error) => tracing::warn!(%error, "cannot look for blobs that a crash left"),
+        }
+    }
+
     fn failed(&self, error: rusqlite::Error) -> Error {
         sqlite::map(&self.shared.path, "read", error)
     }
@@ -260,7 +278,7 @@ impl Keys<'_> {
                     .query_map(params![self.from, batch], |row| {
                         let mut object = object(row)?;
                         if !http {
-                            object.http_metadata = Default::default();
+                            object.http_metadata = HttpMetadata::default();
                         }
                         if !custom {
                             object.custom_metadata = Vec::new();

@@ -86,10 +86,12 @@ enum Outcome {
     Unknown(Error),
 }
 
+/// Tells what was done, or why the transaction failed.
+type Answer = Box<dyn FnOnce(Option<&Error>)>;
+
 /// A request that is in the transaction, or has failed.
 struct Executed {
-    /// Answers with what was done, or with why the transaction failed.
-    answer: Box<dyn FnOnce(Option<&Error>)>,
+    answer: Answer,
     /// Named by a row of the transaction.
     named: Option<Published>,
     /// Named by no row any more.
@@ -111,13 +113,17 @@ fn answer_all(executed: Vec<Executed>, outcome: &Outcome) -> Vec<Dropped> {
     {
         match outcome {
             Outcome::Committed => {
-                named.map(Published::keep);
+                if let Some(named) = named {
+                    named.keep();
+                }
                 answer(None);
                 all_dropped.extend(dropped);
             }
             Outcome::RolledBack(error) => answer(Some(error)),
             Outcome::Unknown(error) => {
-                named.map(Published::keep);
+                if let Some(named) = named {
+                    named.keep();
+                }
                 answer(Some(error));
             }
         }

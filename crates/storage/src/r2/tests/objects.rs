@@ -417,3 +417,37 @@ async fn removing_a_buckets_files_leaves_an_empty_bucket() {
     world.put("k", "new").await;
     assert_eq!(world.get("k").await.unwrap(), b"new");
 }
+
+// DESIGN 3: what a crash leaves behind is collected, what is named is not
+#[tokio::test]
+async fn blobs_that_an_earlier_process_left_without_a_name_go() {
+    let world = World::new();
+    world.put("k", noise(100_000, 1)).await;
+    let [blob] = world.blobs().try_into().unwrap();
+    // As an earlier process would have named it: the second half says which one.
+    let mine = blob.file_name().unwrap().to_str().unwrap();
+    let earlier = |first: char| {
+        let name = format!("{first}{}{}", &mine[1..16], "0".repeat(16));
+        let folder = blob.parent().unwrap().parent().unwrap().join(&name[..2]);
+        std::fs::create_dir_all(&folder).unwrap();
+        (folder.join(&name), u128::from_str_radix(&name, 16).unwrap())
+    };
+    let (named, id) = earlier('a');
+    let (stray, _) = earlier('b');
+    let path = world
+        .r2
+        .context
+        .path(&(world.account.clone(), world.bucket.clone()));
+    let data = world.data.clone();
+    drop(world);
+    std::fs::copy(&blob, &stray).unwrap();
+    std::fs::rename(&blob, &named).unwrap();
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.execute("UPDATE objects SET blob = ?1", [id.to_be_bytes()])
+        .unwrap();
+    drop(file);
+    let world = World::at(data);
+    assert_eq!(world.get("k").await.unwrap(), noise(100_000, 1));
+    assert_eq!(world.blobs(), [named]);
+    assert_eq!(world.get("k").await.unwrap(), noise(100_000, 1));
+}

@@ -8,10 +8,6 @@ use R2Etag::{Strong, Weak, Wildcard};
 
 const UPLOADED: i64 = 1_700_000_000_500;
 
-fn tags(tags: &[R2Etag]) -> Option<Vec<R2Etag>> {
-    Some(tags.to_vec())
-}
-
 fn on_object(conditional: &R2Conditional) -> Checked {
     let subject = Subject {
         etag: "abc",
@@ -35,7 +31,7 @@ fn etag_matches_compares_strongly_and_a_star_always_matches() {
         (vec![], Checked::Failed),
     ] {
         let conditional = R2Conditional {
-            etag_matches: tags(&given),
+            etag_matches: Some(given.clone()),
             ..R2Conditional::default()
         };
         assert_eq!(on_object(&conditional), expected, "{given:?}");
@@ -53,7 +49,7 @@ fn etag_does_not_match_compares_weakly_and_a_star_never_holds() {
         (vec![], Checked::Holds),
     ] {
         let conditional = R2Conditional {
-            etag_does_not_match: tags(&given),
+            etag_does_not_match: Some(given.clone()),
             ..R2Conditional::default()
         };
         assert_eq!(on_object(&conditional), expected, "{given:?}");
@@ -94,7 +90,7 @@ fn a_tag_that_was_given_and_holds_makes_its_date_irrelevant() {
     let far = UPLOADED + 1_000_000;
     assert_eq!(
         on_object(&R2Conditional {
-            etag_matches: tags(&[Strong("abc".into())]),
+            etag_matches: Some(vec![Strong("abc".into())]),
             uploaded_before_ms: Some(0),
             ..R2Conditional::default()
         }),
@@ -102,7 +98,7 @@ fn a_tag_that_was_given_and_holds_makes_its_date_irrelevant() {
     );
     assert_eq!(
         on_object(&R2Conditional {
-            etag_does_not_match: tags(&[Strong("x".into())]),
+            etag_does_not_match: Some(vec![Strong("x".into())]),
             uploaded_after_ms: Some(far),
             ..R2Conditional::default()
         }),
@@ -111,7 +107,7 @@ fn a_tag_that_was_given_and_holds_makes_its_date_irrelevant() {
     // The other way round it does not help, and not across the pairs.
     assert_eq!(
         on_object(&R2Conditional {
-            etag_matches: tags(&[Strong("x".into())]),
+            etag_matches: Some(vec![Strong("x".into())]),
             uploaded_before_ms: Some(far),
             ..R2Conditional::default()
         }),
@@ -119,7 +115,7 @@ fn a_tag_that_was_given_and_holds_makes_its_date_irrelevant() {
     );
     assert_eq!(
         on_object(&R2Conditional {
-            etag_matches: tags(&[Strong("abc".into())]),
+            etag_matches: Some(vec![Strong("abc".into())]),
             uploaded_after_ms: Some(far),
             ..R2Conditional::default()
         }),
@@ -132,8 +128,8 @@ fn a_tag_that_was_given_and_holds_makes_its_date_irrelevant() {
 fn a_failed_match_outweighs_a_cache_that_is_fresh() {
     assert_eq!(
         on_object(&R2Conditional {
-            etag_matches: tags(&[Strong("x".into())]),
-            etag_does_not_match: tags(&[Wildcard]),
+            etag_matches: Some(vec![Strong("x".into())]),
+            etag_does_not_match: Some(vec![Wildcard]),
             ..R2Conditional::default()
         }),
         Checked::Failed
@@ -143,7 +139,7 @@ fn a_failed_match_outweighs_a_cache_that_is_fresh() {
 // miniflare: the same, `metadata === undefined`
 #[test]
 fn for_an_absent_object_only_match_and_after_fail() {
-    let all = [tags(&[Wildcard]), None];
+    let all = [Some(vec![Wildcard]), None];
     for etag_matches in all.clone() {
         for etag_does_not_match in all.clone() {
             for uploaded_after_ms in [Some(0), None] {
