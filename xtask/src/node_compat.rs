@@ -17,7 +17,7 @@ const TABLE: &str = "crates/project/src/node_compat/table.json";
 
 /// Writes the table. `repository` is the repository's root; `node_modules` the folder in
 /// which the packages of `npm/package.json` are installed; `node` the Node binary.
-pub fn run(repository: &Path, node_modules: &Path, node: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(repository: &Path, node_modules: &Path, node: &Path) -> anyhow::Result<()> {
     let script = repository.join("xtask/src/node_compat.mjs");
     let output = Command::new(node)
         .arg(&script)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use engawa_gateway::{BuildState, DevSignals, ListenerGuard, RouteTable};
-use engawa_model::{AccountId, Clock, Environment};
+use engawa_model::{AccountId, Clock, Environment, Version};
 use engawa_runtime::{CapacityLimits, Egress, LogLevel, RuntimeOptions};
 use engawa_storage::{Owner, Storage, StorageOptions};
 use tokio::task::JoinSet;
@@ -55,6 +55,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     if !options.dir.is_dir() {
         bail!("{} is not a folder: give the folder of a project.", options.dir.display());
     }
+    let project_dir = options.dir.canonicalize().context("cannot find the project's folder")?;
     let listener = listen(options.ip, options.port)?;
     let tools = {
         let dir = options.dir.clone();
@@ -75,7 +76,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
 
     let mut session = Session {
         platform,
-        projects: Projects::new(tools, options.dir.clone(), options.env, Clock::system()),
+        projects: Projects::new(&tools, project_dir, options.env, Clock::system())?,
         signals: DevSignals::new(),
         live: None,
         lingering: JoinSet::new(),
@@ -121,13 +122,17 @@ impl Session {
     /// Builds what lies in the folder now, and serves it if it is sound.
     async fn rebuild(&mut self, watcher: &mut Watcher) {
         let built = self.projects.build(AccountId::local()).await;
-        watcher.watch(self.projects.watched());
+        let (root, paths) = self.projects.watched();
+        watcher.watch(root, paths);
         let deployed = match built {
             Ok(built) => {
                 for diagnostic in &built.diagnostics {
                     terminal::diagnostic(diagnostic);
                 }
-                match self.projects.store_assets(&self.platform, &built).await {
+                if self.is_served(&built.version) {
+                    return;
+                }
+                match self.projects.prepare(self.platform.storage(), &built).await {
                     Ok(()) => self.platform.deploy(built.version, self.options.log_level).await,
                     Err(error) => Err(error),
                 }
@@ -157,6 +162,20 @@ impl Session {
                 self.signals.set(BuildState::Failed { text: text.into() });
             }
         }
+    }
+
+    /// Whether an edit has changed nothing, as one that only touches a file. After a
+    /// failed build the good version is published again, so that the error goes away.
+    fn is_served(&self, version: &Version) -> bool {
+        let served = self.live.as_ref().is_some_and(|live| {
+            let served = live.site.version();
+            Version { deployment: served.deployment.clone(), ..version.clone() } == **served
+        });
+        if served && matches!(self.signals.state(), BuildState::Failed { .. }) {
+            self.signals.set(BuildState::Ok { generation: self.generation });
+            terminal::note("The project is as it was: what is served is the newest version.");
+        }
+        served
     }
 
     fn publish(&self) {

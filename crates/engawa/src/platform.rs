@@ -13,7 +13,7 @@ use engawa_gateway::{
     Answer, AssetFiles, Body, ConnInfo, DataPlane, FileCache, Gateway, ListenerGuard, Place, RouteTableHandle,
     ServeOptions, Service, Site, SiteOptions,
 };
-use engawa_model::{AccountId, BindingKind, ProjectName, Version, WorkerPool};
+use engawa_model::{AccountId, BindingKind, ErrorKind, ProjectName, Version, WorkerPool};
 use engawa_runtime::{Bindings, Host, LocalFuture, LogLevel, Pool, Runtime, RuntimeOptions, WorkerLog};
 use engawa_storage::Storage;
 use http::{Request, Response};
@@ -232,7 +232,10 @@ struct StoredAssets {
 
 impl AssetFiles for StoredAssets {
     fn open(&self, key: &str) -> io::Result<File> {
-        self.storage.assets().open(&self.account, &self.project, key)
+        self.storage.assets().open(&self.account, &self.project, key).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, error),
+            _ => io::Error::other(error),
+        })
     }
 }
 

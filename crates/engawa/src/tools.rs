@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use engawa_project::compat::date_of_ms;
 use serde_json::Value;
 
 use crate::terminal;
@@ -64,14 +65,19 @@ pub fn pinned_version(package: &str) -> String {
 /// days (workerd.md 1.9).
 pub fn newest_compatibility_date() -> String {
     let version = pinned_version("workerd");
-    let digits = version.split('.').nth(1).unwrap_or_default();
-    let (year, month, day) = (&digits[..4], &digits[4..6], &digits[6..8]);
-    let (year, month, day) = (number(year), number(month), number(day));
-    crate::date::from_days(crate::date::to_days(year, month, day) + 7)
+    let released = version.split('.').nth(1).and_then(|digits| {
+        let number = |range| digits.get(range)?.parse::<u64>().ok();
+        Some(day_number(number(0..4)?, number(4..6)?, number(6..8)?))
+    });
+    let released = released.expect("workerd's version holds its date");
+    date_of_ms((released + 7) * 86_400_000)
 }
 
-fn number(text: &str) -> i64 {
-    text.parse().expect("workerd's version holds its date")
+/// Days from 1970-01-01 to a later date of the Gregorian calendar.
+fn day_number(year: u64, month: u64, day: u64) -> u64 {
+    // Years begin in March, so that the leap day is the last one.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
 #[derive(Clone, Copy)]
@@ -160,5 +166,18 @@ fn install(root: &Path) -> anyhow::Result<()> {
              or set ENGAWA_TOOLS_DIR to a folder that holds them."
         ),
         Err(error) => Err(error).context("cannot run npm"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_date_is_a_week_after_the_release() {
+        assert_eq!(date_of_ms(day_number(1970, 1, 1) * 86_400_000), "1970-01-01");
+        assert_eq!(date_of_ms(day_number(2024, 2, 29) * 86_400_000), "2024-02-29");
+        assert_eq!(date_of_ms(day_number(2100, 3, 1) * 86_400_000), "2100-03-01");
+        assert_eq!(newest_compatibility_date().len(), 10);
     }
 }

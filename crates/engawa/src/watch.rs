@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use notify::event::ModifyKind;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
@@ -23,13 +24,26 @@ pub struct Watcher {
 
 #[derive(Default)]
 struct Interesting {
+    root: PathBuf,
     files: HashSet<PathBuf>,
-    folders: Vec<PathBuf>,
+    folders: HashSet<PathBuf>,
 }
 
 impl Interesting {
-    fn covers(&self, path: &Path) -> bool {
-        self.files.contains(path) || self.folders.iter().any(|folder| path.starts_with(folder))
+    /// A named file counts however it changes, and so does what lies directly in a named
+    /// folder; in the project's own folder only what comes and goes does, since all
+    /// kinds of programs write there.
+    fn covers(&self, event: &notify::Event) -> bool {
+        let comes_or_goes = matches!(
+            event.kind,
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        );
+        event.paths.iter().any(|path| {
+            self.files.contains(path)
+                || path.parent().is_some_and(|parent| {
+                    self.folders.contains(parent) && (comes_or_goes || parent != self.root)
+                })
+        })
     }
 }
 
@@ -49,7 +63,7 @@ impl Watcher {
                     Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
                     Ok(event) => {
                         let interesting = interesting.lock().unwrap_or_else(PoisonError::into_inner);
-                        event.paths.is_empty() || event.paths.iter().any(|path| interesting.covers(path))
+                        event.need_rescan() || interesting.covers(&event)
                     }
                     // Events were lost: build, to be sure.
                     Err(_) => true,
@@ -70,37 +84,29 @@ impl Watcher {
     /// Watches these files and folders from now on, and no others. A file is watched by
     /// its folder, because most editors replace a file rather than write to it; so one
     /// that does not exist yet can be watched too.
-    pub fn watch(&mut self, paths: &[PathBuf]) {
-        let mut next = Interesting::default();
-        let mut wanted = HashSet::new();
+    pub fn watch(&mut self, root: &Path, paths: &[PathBuf]) {
+        let mut next = Interesting { root: root.to_owned(), ..Interesting::default() };
         for path in paths {
             if path.is_dir() {
-                next.folders.push(path.clone());
-                wanted.insert((path.clone(), RecursiveMode::Recursive));
+                next.folders.insert(path.clone());
             } else {
                 next.files.insert(path.clone());
-                if let Some(parent) = path.parent() {
-                    wanted.insert((parent.to_owned(), RecursiveMode::NonRecursive));
-                }
             }
         }
+        let parents = next.files.iter().filter_map(|file| file.parent()).map(Path::to_owned);
+        let wanted: HashSet<PathBuf> =
+            parents.filter(|parent| parent.is_dir()).chain(next.folders.iter().cloned()).collect();
         *self.interesting.lock().unwrap_or_else(PoisonError::into_inner) = next;
-        let folders: HashSet<PathBuf> = wanted.iter().map(|(folder, _)| folder.clone()).collect();
-        for gone in self.watched.difference(&folders) {
+        for gone in self.watched.difference(&wanted) {
             // It may be gone from the disk, too.
             let _ = self.watcher.unwatch(gone);
         }
-        // Recursive ones last, so that a folder that is wanted both ways ends recursive.
-        let mut wanted: Vec<_> = wanted.into_iter().collect();
-        wanted.sort_by_key(|(_, mode)| *mode == RecursiveMode::Recursive);
-        for (folder, mode) in wanted {
-            if !self.watched.contains(&folder)
-                && let Err(error) = self.watcher.watch(&folder, mode)
-            {
+        for folder in wanted.difference(&self.watched) {
+            if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
                 crate::terminal::note(&format!("{} is not watched for edits: {error}", folder.display()));
             }
         }
-        self.watched = folders;
+        self.watched = wanted;
     }
 
     /// Returns when something was edited, and the edit looks complete.

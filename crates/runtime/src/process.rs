@@ -108,7 +108,7 @@ impl Process {
             spawn_error(io::Error::other("the system gave an unusable process number"))
         })?;
         let pidfd = pidfd_open(raw_pid, PidfdFlags::NONBLOCK).map_err(|error| spawn_error(error.into()))?;
-        let process = Self { pid, pidfd: AsyncFd::register(pidfd).map_err(|error| spawn_error(error.into()))?, stderr };
+        let process = Self { pid, pidfd: watch_pidfd(pidfd).map_err(spawn_error)?, stderr };
 
         let control = pipe::Receiver::from_owned_fd(control_reader.into()).map_err(spawn_error)?;
         let ready = tokio::time::timeout(READY_WITHIN, both_listen(control)).await;
@@ -244,6 +244,13 @@ fn die_with_parent(command: &mut Command) {
             }
         });
     }
+}
+
+#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays what it is")]
+fn watch_pidfd(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and
+    // the `AsyncFd` owns it.
+    Ok(unsafe { AsyncFd::register(pidfd) }?)
 }
 
 /// Reads the control channel until both sockets listen; `false` when it ends before.

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engawa_model::{Version, WorkerCode};
 use tempfile::TempDir;
 
-use crate::bindings::Bindings;
 use crate::capacity::{Capacity, CapacityLimits};
 use crate::config::{ConfigOptions, Egress, WorkerdConfig};
 use crate::pool::{Pool, PoolContext, PoolOptions};
@@ -39,7 +38,7 @@ pub struct Runtime {
 pub struct Deployed {
     /// Where requests go.
     pub pool: Arc<Pool>,
-    /// Where the worker's calls come from; the data plane serves it with [`Bindings`].
+    /// Where the worker's calls come from; the data plane serves it with `Bindings`.
     pub binding_listener: UnixListener,
     /// The path of that listener, to be removed with the deployment.
     pub binding_socket: PathBuf,

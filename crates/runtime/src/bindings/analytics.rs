@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use engawa_model::{DatasetName, ErrorKind};
-use engawa_storage::{BatchKey, DataPoint};
+use engawa_storage::{BatchKey, EventPoint};
 use http::{Request, Response, StatusCode};
 use serde::Deserialize;
 
@@ -58,32 +58,36 @@ where
     // The name comes from our own extension; that it is one of this deployment's is
     // checked all the same.
     let known = |name: &str| datasets.iter().find(|dataset| dataset.as_str() == name);
-    let mut points = Vec::with_capacity(batch.points.len());
+    let mut by_dataset: Vec<(&DatasetName, Vec<EventPoint>)> = Vec::new();
     for point in batch.points {
         let Some(dataset) = known(&point.dataset) else { return body::empty(StatusCode::FORBIDDEN) };
-        let Some(point) = point.decode(dataset) else { return body::empty(StatusCode::BAD_REQUEST) };
-        points.push(point);
-    }
-    let key = BatchKey { boot: batch.boot, number: batch.batch };
-    match scope.storage.events().append(scope.account, key, points).await {
-        Ok(_) => body::empty(StatusCode::NO_CONTENT),
-        Err(error) if error.kind() == ErrorKind::Unavailable => body::empty(StatusCode::SERVICE_UNAVAILABLE),
-        Err(error) => {
-            tracing::error!(target: "engawa::worker", "data points were not stored: {error}");
-            body::empty(StatusCode::INTERNAL_SERVER_ERROR)
+        let Some(point) = point.decode() else { return body::empty(StatusCode::BAD_REQUEST) };
+        match by_dataset.iter_mut().find(|(name, _)| *name == dataset) {
+            Some((_, points)) => points.push(point),
+            None => by_dataset.push((dataset, vec![point])),
         }
     }
+    // A key counts within its dataset, so a repeat after half of them is harmless too.
+    for (dataset, points) in by_dataset {
+        let key = BatchKey { boot_id: batch.boot.clone(), number: batch.batch };
+        match scope.storage.events().append(scope.account, dataset, key, points).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                return body::empty(StatusCode::SERVICE_UNAVAILABLE);
+            }
+            Err(error) => {
+                tracing::error!(target: "engawa::worker", "data points were not stored: {error}");
+                return body::empty(StatusCode::INTERNAL_SERVER_ERROR);
+            }
+        }
+    }
+    body::empty(StatusCode::NO_CONTENT)
 }
 
 impl Point {
-    fn decode(self, dataset: &DatasetName) -> Option<DataPoint> {
-        let bytes = |text: Option<String>| match text {
-            Some(text) => STANDARD.decode(text).ok(),
-            // A null keeps its position and reads as an empty text (analytics.md 1.3).
-            None => Some(Vec::new()),
-        };
-        Some(DataPoint {
-            dataset: dataset.clone(),
+    fn decode(self) -> Option<EventPoint> {
+        let bytes = |text: Option<String>| text.map(|text| STANDARD.decode(text)).transpose().ok();
+        Some(EventPoint {
             timestamp_ms: self.ts,
             index: bytes(self.index)?,
             doubles: self.doubles.into_iter().map(Double::value).collect(),

@@ -71,15 +71,13 @@ where
     let options = D1QueryOptions {
         format: if columns { D1Format::RowsAndColumns } else { D1Format::Objects },
         session,
-        ..D1QueryOptions::default()
     };
     match scope.storage.d1().query(scope.account, database, statements, options).await {
         Ok(answer) => {
             let mut response = success(&answer.value.results);
             // Only a session may learn a bookmark.
             if in_session
-                && let Some(bookmark) = answer.value.bookmark
-                && let Ok(bookmark) = HeaderValue::try_from(bookmark.as_str())
+                && let Ok(bookmark) = HeaderValue::try_from(answer.value.bookmark)
             {
                 response.headers_mut().insert(SESSION, bookmark);
             }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use engawa_model::{ErrorKind, NamespaceId, limits};
-use engawa_storage::{KvEntry, KvListOptions, KvPutOptions};
+use engawa_storage::{KvEntry, KvListOptions, KvPutOptions, check_cache_ttl};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::percent_decode_str;
@@ -40,7 +40,9 @@ where
 }
 
 async fn get(scope: Scope<'_>, namespace: &NamespaceId, uri: &Uri) -> Result<Response<Body>, Refusal> {
-    check_cache_ttl(query(uri, "cache_ttl").as_deref())?;
+    if let Some(ttl) = query(uri, "cache_ttl") {
+        check_cache_ttl(&ttl)?;
+    }
     let found = scope.storage.kv().get(scope.account, namespace, &key(uri)?).await?;
     let Some(KvEntry { value, metadata, expiration_s }) = found.value else {
         return Ok(body::empty(StatusCode::NOT_FOUND));
@@ -135,8 +137,9 @@ where
     let text = text.ok_or_else(|| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large"))?;
     let request: BulkGet =
         serde_json::from_slice(&text).map_err(|error| Refusal::bad(format!("Invalid bulk get request: {error}")))?;
-    let ttl = request.cache_ttl.map(|ttl| ttl.as_str().map_or_else(|| ttl.to_string(), str::to_owned));
-    check_cache_ttl(ttl.as_deref())?;
+    if let Some(ttl) = request.cache_ttl {
+        check_cache_ttl(ttl.as_str().unwrap_or(&ttl.to_string()))?;
+    }
     let kind = request.kind.as_deref().unwrap_or("text");
     if kind != "text" && kind != "json" {
         return Err(Refusal::bad(format!("\"{kind}\" is not a valid type. Use \"json\" or \"text\"")));
@@ -180,18 +183,6 @@ where
     let mut response = body::full(answer.into());
     set_json(&mut response);
     Ok(response)
-}
-
-/// `cacheTtl` is checked, as on Cloudflare; reads here are never stale, so it has no
-/// other effect.
-fn check_cache_ttl(ttl: Option<&str>) -> Result<(), Refusal> {
-    match ttl {
-        Some(text) if text.parse::<u64>().is_ok_and(|seconds| seconds >= 30) => Ok(()),
-        None => Ok(()),
-        Some(text) => {
-            Err(Refusal::bad(format!("Invalid cache_ttl of {text}. Cache TTL must be at least 30.")))
-        }
-    }
 }
 
 /// The key in the path: plain percent-decoding, `+` is a plus.

@@ -1,0 +1,156 @@
+//! `engawa r2`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use engawa_api::client::segment;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Local, table};
+use crate::cli::PlaceArgs;
+use crate::terminal;
+
+/// What to do with R2.
+#[derive(Subcommand)]
+pub enum R2Command {
+    /// One object.
+    #[command(subcommand)]
+    Object(ObjectCommand),
+    /// The buckets of the state folder.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+}
+
+/// What to do with an object.
+#[derive(Subcommand)]
+pub enum ObjectCommand {
+    /// Store a file.
+    Put {
+        /// `bucket/key`.
+        object: String,
+        /// The file.
+        #[arg(long, conflicts_with = "pipe", required_unless_present = "pipe")]
+        file: Option<PathBuf>,
+        /// Read standard input instead.
+        #[arg(long)]
+        pipe: bool,
+        /// Its `Content-Type`.
+        #[arg(long)]
+        content_type: Option<String>,
+        /// Its `Cache-Control`.
+        #[arg(long)]
+        cache_control: Option<String>,
+        /// Its `Content-Disposition`.
+        #[arg(long)]
+        content_disposition: Option<String>,
+        /// Its `Content-Encoding`.
+        #[arg(long)]
+        content_encoding: Option<String>,
+        /// Its `Content-Language`.
+        #[arg(long)]
+        content_language: Option<String>,
+    },
+    /// Fetch an object.
+    Get {
+        /// `bucket/key`.
+        object: String,
+        /// The file to write; the key's last part if neither this nor --pipe is given.
+        #[arg(long, conflicts_with = "pipe")]
+        file: Option<PathBuf>,
+        /// Write to standard output instead.
+        #[arg(long)]
+        pipe: bool,
+    },
+    /// Delete an object.
+    Delete {
+        /// `bucket/key`.
+        object: String,
+    },
+}
+
+/// What to do with buckets.
+#[derive(Subcommand)]
+pub enum BucketCommand {
+    /// List them.
+    List,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// When it cannot be done; the text says why.
+pub async fn run(place: PlaceArgs, command: R2Command) -> anyhow::Result<()> {
+    let local = Local::open(place).await?;
+    let done = perform(&local, command).await;
+    local.close().await;
+    done
+}
+
+async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
+    match command {
+        R2Command::Object(ObjectCommand::Put {
+            object,
+            file,
+            pipe: _,
+            content_type,
+            cache_control,
+            content_disposition,
+            content_encoding,
+            content_language,
+        }) => {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("content-type", content_type),
+                ("cache-control", cache_control),
+                ("content-disposition", content_disposition),
+                ("content-encoding", content_encoding),
+                ("content-language", content_language),
+            ] {
+                if let Some(value) = value {
+                    let value = HeaderValue::try_from(&value).with_context(|| format!("--{name} is not a header value"))?;
+                    headers.insert(HeaderName::from_static(name), value);
+                }
+            }
+            let body = match &file {
+                Some(file) => {
+                    let opened = tokio::fs::File::open(file).await;
+                    super::file_body(opened.with_context(|| format!("cannot read {}", file.display()))?)
+                }
+                None => super::file_body(tokio::io::stdin()),
+            };
+            local.client.put_raw(&path(&object)?, headers, body).await?;
+            terminal::note(&format!("Stored {object}."));
+        }
+        R2Command::Object(ObjectCommand::Get { object, file, pipe }) => {
+            let response = local.client.get_raw(&path(&object)?).await?;
+            if pipe {
+                super::copy(response.into_body(), &mut tokio::io::stdout()).await?;
+                return Ok(());
+            }
+            let file = file.unwrap_or_else(|| object.rsplit('/').next().unwrap_or("object").into());
+            let mut out = tokio::fs::File::create(&file).await.with_context(|| format!("cannot create {}", file.display()))?;
+            super::copy(response.into_body(), &mut out).await.with_context(|| format!("cannot write {}", file.display()))?;
+            terminal::note(&format!("Wrote {}.", file.display()));
+        }
+        R2Command::Object(ObjectCommand::Delete { object }) => {
+            local.client.delete(&path(&object)?, None).await?;
+            terminal::note(&format!("Deleted {object}."));
+        }
+        R2Command::Bucket(BucketCommand::List) => {
+            let answer = local.client.get("/r2/buckets").await?.result;
+            table(answer["buckets"].as_array().map_or(&[], Vec::as_slice));
+        }
+    }
+    Ok(())
+}
+
+fn path(object: &str) -> anyhow::Result<String> {
+    match object.split_once('/') {
+        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
+            Ok(format!("/r2/buckets/{}/objects/{}", segment(bucket), segment(key)))
+        }
+        _ => bail!("{object} does not name an object: write it as bucket/key."),
+    }
+}
+
