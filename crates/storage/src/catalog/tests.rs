@@ -58,13 +58,16 @@ async fn resources_belong_to_their_account_and_outlive_a_restart() {
     );
     assert_eq!(
         catalog.list_kv_namespaces(&a).await.unwrap(),
-        [namespace.clone()]
+        *std::slice::from_ref(&namespace)
     );
     assert_eq!(
         catalog.list_d1_databases(&a).await.unwrap(),
-        [database.clone()]
+        *std::slice::from_ref(&database)
     );
-    assert_eq!(catalog.list_r2_buckets(&a).await.unwrap(), [bucket.clone()]);
+    assert_eq!(
+        catalog.list_r2_buckets(&a).await.unwrap(),
+        *std::slice::from_ref(&bucket)
+    );
     let found = catalog
         .get_kv_namespace_by_title(&a, "cache")
         .await

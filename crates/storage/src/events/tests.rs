@@ -10,7 +10,7 @@ use crate::tests::Fixture;
 fn point(number: u64) -> EventPoint {
     EventPoint {
         timestamp_ms: number,
-        index: (number % 2 == 0).then(|| b"index".to_vec()),
+        index: number.is_multiple_of(2).then(|| b"index".to_vec()),
         doubles: vec![
             0.5,
             f64::NEG_INFINITY,

@@ -218,7 +218,10 @@ async fn a_refused_put_changes_nothing_and_leaves_nothing() {
         (&*long, KvPutOptions::default(), ErrorKind::KeyTooLong),
         ("k", ttl("59"), ErrorKind::InvalidArgument),
     ] {
-        let error = fixture.put(key, &[0; 20_000], options).await.unwrap_err();
+        let error = fixture
+            .put(key, &vec![0; 20_000], options)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), kind);
     }
     let (account, namespace) = place();
@@ -248,7 +251,7 @@ async fn a_key_is_dead_for_every_reader_from_its_expiration_on() {
     let fixture = Fixture::new();
     fixture.put("hot", b"x", ttl("60")).await.unwrap();
     fixture
-        .put("long", &[b'x'; 20_000], ttl("60"))
+        .put("long", &vec![b'x'; 20_000], ttl("60"))
         .await
         .unwrap();
     fixture.put_text("stays", "x").await;
@@ -540,7 +543,7 @@ async fn a_hot_key_is_never_read_stale() {
                     1 => {
                         fixture
                             .put_text(&name, &format!("{number} {}", "x".repeat(17_000)))
-                            .await
+                            .await;
                     }
                     _ => fixture.put_text(&name, &number.to_string()).await,
                 }
