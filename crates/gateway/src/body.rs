@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -89,9 +90,15 @@ impl Body {
     /// Any other body.
     pub fn wrap<B>(body: B) -> Self
     where
-        B: HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        Self(Repr::Wrapped(Box::pin(body)))
+        Self(Repr::Wrapped(Box::pin(body.map_err(
+            |error| match error.into().downcast::<BodyError>() {
+                Ok(ours) => *ours,
+                Err(other) => BodyError::Aborted(other),
+            },
+        ))))
     }
 
     /// What hyper read from a connection.
