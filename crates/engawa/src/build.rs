@@ -103,7 +103,8 @@ impl Projects {
                     .with_context(|| format!("cannot read {}", file.path.display()))?;
                 assets.push(NewAsset {
                     key: file.key.to_string(),
-                    extensions: vec![file.extension.to_string()],
+                    // npm `path.extname`, which is what the key was made with.
+                    extensions: vec![file.path.extension().unwrap_or_default().to_string_lossy().into_owned()],
                     bytes: bytes.into(),
                 });
             }

@@ -148,6 +148,7 @@ pub fn main() -> ExitCode {
         .without_time()
         .compact()
         .init();
+    raise_descriptor_limit();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -155,6 +156,14 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Every connection and every open database is a descriptor, and the usual soft limit of
+/// 1024 is a leftover of `select()`. Failing to raise it only means lower bounds.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

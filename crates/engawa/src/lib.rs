@@ -7,7 +7,6 @@
 mod build;
 pub mod cli;
 mod control;
-mod date;
 mod dev;
 mod local;
 mod platform;

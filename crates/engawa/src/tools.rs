@@ -66,7 +66,7 @@ pub fn pinned_version(package: &str) -> String {
 pub fn newest_compatibility_date() -> String {
     let version = pinned_version("workerd");
     let released = version.split('.').nth(1).and_then(|digits| {
-        let number = |range| digits.get(range)?.parse::<u64>().ok();
+        let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<u64>().ok();
         Some(day_number(number(0..4)?, number(4..6)?, number(6..8)?))
     });
     let released = released.expect("workerd's version holds its date");

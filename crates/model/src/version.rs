@@ -43,7 +43,7 @@ impl Environment {
 }
 
 /// One immutable version of a project, ready to be served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Version {
     /// The deployment that this version was made for.
     pub deployment: DeploymentId,
@@ -71,7 +71,7 @@ pub struct Version {
 }
 
 /// The bundled code of a worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WorkerCode {
     /// The modules; the first one is the entry point.
     pub modules: Vec<Module>,
@@ -85,7 +85,7 @@ pub struct WorkerCode {
 }
 
 /// A module of a worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Module {
     /// Its specifier: a path that relative imports resolve against.
     pub name: String,
@@ -116,7 +116,7 @@ pub enum ModuleKind {
 }
 
 /// A property of `env`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
     /// The property's name.
     pub name: String,
@@ -125,7 +125,7 @@ pub struct Binding {
 }
 
 /// What a binding holds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum BindingKind {
     /// A string from `vars`.
     PlainText(String),
@@ -148,7 +148,7 @@ pub enum BindingKind {
 }
 
 /// The static files of a version: path (with a leading `/`, decoded) to file.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AssetManifest {
     /// In the order of discovery.
