@@ -182,6 +182,26 @@ try {
     assert.equal((await aki.search("日本語の文書"))[0].title, "sjis.txt");
   });
 
+  await step("an upload of unknown length is taken, and bounded", async () => {
+    const send = async (text, status) => {
+      const parts = ['--b\r\ncontent-disposition: form-data; name="file"; filename="stream.txt"\r\n\r\n', ...text, "\r\n--b--\r\n"];
+      const body = ReadableStream.from(parts.map((part) => new TextEncoder().encode(part)));
+      const response = await fetch(`${base}/api/v1/documents`, {
+        method: "POST",
+        headers: { "content-type": "multipart/form-data; boundary=b", cookie: [...aki.cookies].map(([name, value]) => `${name}=${value}`).join("; ") },
+        body,
+        duplex: "half",
+      });
+      assert.equal(response.status, status, await response.clone().text());
+      return await response.json();
+    };
+    const { document } = await send(["A heron ", "by the pond."], 201);
+    assert.equal((await aki.search("heron"))[0].id, document.id);
+    await aki.call("DELETE", `/api/v1/documents/${document.id}`, { status: 204 });
+    const megabyte = "x".repeat(1024 * 1024);
+    assert.equal((await send(Array.from({ length: 11 }, () => megabyte), 413)).error.code, "too_large");
+  });
+
   await step("uploads are checked", async () => {
     const send = (name, body, status) => {
       const form = new FormData();
@@ -193,6 +213,7 @@ try {
     await send("broken.json", "{", 422);
     await send("binary.txt", new Uint8Array([0x61, 0, 0x62]), 415);
     await aki.call("POST", "/api/v1/documents", { json: {}, status: 415 });
+    assert.equal((await send("huge.txt", "x".repeat(10 * 1024 * 1024 + 1), 413)).error.code, "too_large");
     const { documents } = await aki.json("GET", "/api/v1/documents", { status: 200 });
     assert.equal(documents.length, 6, "what was refused left nothing behind");
   });

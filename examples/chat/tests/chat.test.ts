@@ -24,6 +24,12 @@ test("an answer quotes sentences that bear on the question, with their sources",
   assert.doesNotMatch(answer, /Breakfast|station/);
 });
 
+test("a document that is named is quoted from its beginning", () => {
+  const question = "What does “town” say?";
+  const passages = [passage("town.md", "The station is far. Take the bus.")];
+  assert.match(composeAnswer(question, passages, sourcesOf(passages, question, String), 2).join(""), /- The station is far\. \[1\]/);
+});
+
 test("with nothing to quote the answer says so, in the language of the question", () => {
   assert.match(composeAnswer("Where is Mars?", PASSAGES, sourcesOf(PASSAGES, "", String), 2).join(""), /found nothing/);
   assert.match(composeAnswer("火星はどこ？", [], [], 2).join(""), /見つかりませんでした/);

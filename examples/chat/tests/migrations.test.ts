@@ -65,6 +65,8 @@ test("a question finds passages by what it is about", { skip }, async () => {
   assert.equal((await passagesForQuestion(db, "aki", "When does the bath open?", 5))[0]?.content, "The cypress bath opens at 17:00.");
   assert.equal((await passagesForQuestion(db, "aki", "Where are my towels?", 5))[0]?.content, "Towels are by the door.");
   assert.equal((await passagesForQuestion(db, "aki", "雨の日はどうしますか", 5))[0]?.content, "雨の日は雨戸を閉めます。");
+  assert.deepEqual(names(await passagesForQuestion(db, "aki", "What do the rules say?", 2)), ["rules.txt", "rules.txt"], "by its name");
+  assert.deepEqual(await passagesForQuestion(db, "ben", "What do the rules say?", 2), []);
   assert.deepEqual(await passagesForQuestion(db, "aki", "???", 5), []);
 });
 

@@ -97,6 +97,7 @@ test("terms of a query and of a question", () => {
   assert.deepEqual(questionTerms("When do the baths open?"), ["bath", "open"]);
   assert.deepEqual(questionTerms("床板はどうやって磨きますか？"), ["床板", "磨"]);
   assert.deepEqual(questionTerms("有給休暇はいつ？"), ["有給休暇", "有給", "休暇"]);
+  assert.deepEqual(questionTerms("「縁側」には何が書いてありますか？"), ["縁側"]);
   assert.deepEqual(questionTerms("チェックイン"), ["チェックイン"]);
   assert.deepEqual(questionTerms("Where is it?"), ["where", "is", "it"], "stop words, where there is nothing else");
 });

@@ -161,14 +161,29 @@ async function fileFrom(request: Request): Promise<File> {
   if (!type.toLowerCase().startsWith("multipart/form-data")) {
     throw new HttpError(415, "unsupported_media_type", "Send the file as a form, in a field named “file”.");
   }
+  const maximum = LIMITS.uploadBytes + FORM_OVERHEAD_BYTES;
   const length = request.headers.get("content-length");
-  if (length === null) throw new HttpError(411, "length_required", "The size of the upload must be known beforehand.");
-  if (Number(length) > LIMITS.uploadBytes + FORM_OVERHEAD_BYTES) throw tooLarge();
+  if (Number(length ?? 0) > maximum) throw tooLarge();
+  let size = 0;
   let form: FormData;
   try {
-    form = await request.formData();
+    if (length === null && request.body) {
+      // Nobody said how much will come: counted as it does, so that memory has a bound all the same.
+      const counted = request.body.pipeThrough(
+        new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, controller) {
+            size += chunk.byteLength;
+            if (size > maximum) controller.error(new Error("too large"));
+            else controller.enqueue(chunk);
+          },
+        }),
+      );
+      form = await new Response(counted, { headers: { "content-type": type } }).formData();
+    } else {
+      form = await request.formData();
+    }
   } catch {
-    throw badRequest("The upload did not arrive whole. Try again.");
+    throw size > maximum ? tooLarge() : badRequest("The upload did not arrive whole. Try again.");
   }
   const file = form.get("file") as unknown;
   if (!(file instanceof File)) throw badRequest("There is no file in the form.");

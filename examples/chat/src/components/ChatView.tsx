@@ -16,8 +16,9 @@ const DRAFT_ID = "draft";
 const draft = (): Message => ({ id: DRAFT_ID, role: "assistant", content: "", model: null, sources: [], status: "complete", createdAt: Date.now() });
 
 export function ChatView(): ReactNode {
-  const { putConversation, report, config } = useStore();
+  const { putConversation, report, config, conversations } = useStore();
   const wanted = useSearchParams().get("c");
+  const title = conversations.find((conversation) => conversation.id === wanted)?.title ?? null;
   const [loadedId, setLoadedId] = useState<string | null>(null);
   const [messages, setMessages] = useState<Message[]>([]);
   const [failure, setFailure] = useState<string | null>(null);
@@ -54,6 +55,10 @@ export function ChatView(): ReactNode {
       isCurrent = false;
     };
   }, [wanted, report]);
+
+  useEffect(() => {
+    document.title = title === null ? "Engawa Chat" : `${title} · Engawa Chat`;
+  }, [title]);
 
   // Follow the answer as it grows, unless the reader has scrolled up to read.
   useEffect(() => {
@@ -131,6 +136,7 @@ export function ChatView(): ReactNode {
   return (
     <div className="chat">
       <div className="chat-scroll">
+        {messages.length > 0 && <h1 className="visually-hidden">{title ?? "Conversation"}</h1>}
         {missing !== null && (
           <div className="welcome">
             <h1>{missing}</h1>
@@ -181,9 +187,10 @@ export function ChatView(): ReactNode {
 function Welcome({ send }: { send: (text: string) => void }): ReactNode {
   const { documents, user } = useStore();
   const first = documents[0];
-  const suggestions = first
-    ? [`What does ${first.name.replace(/\.[a-z]+$/i, "")} say?`, "What do my documents say about the schedule?", "費用について教えてください"]
-    : [];
+  const suggestions = documents.slice(0, 3).map((document) => {
+    const name = document.name.replace(/\.[a-z]+$/i, "");
+    return /[\u3040-\u30ff\u3400-\u9fff]/.test(name) ? `「${name}」には何が書いてありますか？` : `What does “${name}” say?`;
+  });
   return (
     <div className="welcome" data-testid="welcome">
       <Mark size={44} />

@@ -62,6 +62,8 @@ function chooseSentences(question: string, passages: Passage[], sources: Source[
     const source = sources.find((item) => item.documentId === passage.documentId)?.number;
     if (source === undefined) continue;
     let heading = "";
+    const name = passage.documentName.toLowerCase();
+    const isNamed = terms.some((term) => name.includes(term));
     for (const [sentenceIndex, raw] of splitSentences(passage.content).entries()) {
       if (/^#{1,6} /.test(raw)) heading = raw.toLowerCase();
       const text = raw.replace(/^(#{1,6}|[-*+>]|\d+[.)])\s+/, "").trim();
@@ -71,8 +73,8 @@ function chooseSentences(question: string, passages: Passage[], sources: Source[
       // What stands under a heading that speaks of the matter counts a little by that alone.
       const underHeading = terms.filter((term) => !found.includes(term) && heading.includes(term)).length;
       if (text.length < 4 || /^#{1,6} /.test(raw)) continue;
-      if (found.length === 0 && underHeading === 0) continue;
-      candidates.push({ text, score: underHeading * 0.4, passageIndex, sentenceIndex, source, found });
+      if (found.length === 0 && underHeading === 0 && !isNamed) continue;
+      candidates.push({ text, score: underHeading * 0.4 + (isNamed ? 0.1 : 0), passageIndex, sentenceIndex, source, found });
     }
   }
   for (const candidate of candidates) {

@@ -35,7 +35,22 @@ export async function passagesForQuestion(db: DatabaseManager, userId: string, q
     more.sort((a, b) => score(b) - score(a));
     found.push(...more.filter((passage) => !known.has(`${passage.documentId} ${passage.position}`)));
   }
+  if (found.length < limit) {
+    const known = new Set(found.map((passage) => passage.documentId));
+    found.push(...(await openingsOfNamed(db, userId, terms)).filter((passage) => !known.has(passage.documentId)));
+  }
   return found.slice(0, limit);
+}
+
+/** How documents begin whose name a question mentions. */
+async function openingsOfNamed(db: DatabaseManager, userId: string, terms: string[]): Promise<Passage[]> {
+  return await db.all<Passage>(
+    `SELECT ${PASSAGE_COLUMNS} FROM documents AS d JOIN document_chunks AS c ON c.document_id = d.id AND c.position < 2
+     WHERE d.user_id = ? AND (${terms.map(() => "instr(lower(d.name), ?) > 0").join(" OR ")})
+     ORDER BY d.id DESC, c.position LIMIT 4`,
+    userId,
+    ...terms,
+  );
 }
 
 async function passagesWith(db: DatabaseManager, userId: string, terms: string[], mode: "and" | "or", limit: number): Promise<Passage[]> {

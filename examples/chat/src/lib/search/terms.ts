@@ -42,7 +42,9 @@ export function questionTerms(question: string): string[] {
       }
     }
   }
-  const chosen = terms.length > 0 ? terms : kana.length > 0 ? kana : skipped;
+  // In "何が書いて…", as in "tell me", these only ask.
+  const telling = terms.filter((term) => !/^[何書教言聞]$/.test(term));
+  const chosen = telling.length > 0 ? telling : terms.length > 0 ? terms : kana.length > 0 ? kana : skipped;
   return unique(chosen).slice(0, 16);
 }
 
