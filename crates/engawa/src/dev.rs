@@ -81,6 +81,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         live: None,
         lingering: JoinSet::new(),
         generation: 0,
+        failed_before: false,
         options,
     };
     session.publish();
@@ -115,6 +116,8 @@ struct Session {
     live: Option<Deployment>,
     lingering: JoinSet<()>,
     generation: u64,
+    /// Whether some build has failed: then the first good one is news.
+    failed_before: bool,
     options: DevOptions,
 }
 
@@ -148,9 +151,11 @@ impl Session {
                 let old = self.live.replace(deployment);
                 self.publish();
                 self.signals.set(BuildState::Ok { generation: self.generation });
+                if self.generation > 1 || self.failed_before {
+                    terminal::note("Reloaded.");
+                }
                 if let Some(old) = old {
                     self.let_go(old);
-                    terminal::note("Reloaded.");
                 }
             }
             Err(error) => {
@@ -159,6 +164,7 @@ impl Session {
                 if self.live.is_some() {
                     terminal::note("The last good version goes on serving.");
                 }
+                self.failed_before = true;
                 self.signals.set(BuildState::Failed { text: text.into() });
             }
         }

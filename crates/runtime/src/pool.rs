@@ -119,8 +119,11 @@ impl Pool {
     }
 
     /// Starts an instance if there is none and waits for it: a deployment's check.
+    ///
+    /// # Errors
+    /// When it does not start.
     pub async fn check(&self) -> Result<(), WorkerUnavailable> {
-        self.acquire().await.map(drop)
+        self.wait_for(|| (!self.live.load().is_empty()).then_some(())).await
     }
 
     /// Lets the pool end: requests under way, then `waitUntil`, then the processes.
@@ -212,24 +215,25 @@ impl WorkerPool for Pool {
     }
 
     fn acquire(&self) -> Pin<Box<dyn Future<Output = Result<Lease, WorkerUnavailable>> + Send + '_>> {
-        Box::pin(async move {
-            let _waiting = Waiting::enter(&self.waiting).ok_or(WorkerUnavailable::Busy)?;
-            tokio::time::timeout(WAIT_MAX, self.wait_for_lease())
-                .await
-                .unwrap_or(Err(WorkerUnavailable::Busy))
-        })
+        Box::pin(self.wait_for(|| self.try_acquire()))
     }
 }
 
 impl Pool {
-    async fn wait_for_lease(&self) -> Result<Lease, WorkerUnavailable> {
+    /// Waits until `found` finds something, in its turn among those who wait.
+    async fn wait_for<T>(&self, found: impl Fn() -> Option<T>) -> Result<T, WorkerUnavailable> {
+        let _waiting = Waiting::enter(&self.waiting).ok_or(WorkerUnavailable::Busy)?;
+        tokio::time::timeout(WAIT_MAX, self.keep_asking(found)).await.unwrap_or(Err(WorkerUnavailable::Busy))
+    }
+
+    async fn keep_asking<T>(&self, found: impl Fn() -> Option<T>) -> Result<T, WorkerUnavailable> {
         let mut availability = self.availability.clone();
         // The first failure seen may be an old one whose wait is over: only the answer to
         // our own `Wanted` counts.
         let mut asked = false;
         loop {
-            if let Some(lease) = self.try_acquire() {
-                return Ok(lease);
+            if let Some(found) = found() {
+                return Ok(found);
             }
             let now = availability.borrow_and_update().clone();
             match now {
