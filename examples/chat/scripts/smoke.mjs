@@ -285,7 +285,9 @@ try {
       body: JSON.stringify({ content: "Tell me about check-in, the bath and breakfast" }),
       signal: leaving.signal,
     });
-    await response.body.getReader().read();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let heard = "";
+    while (!heard.includes("event: delta")) heard += (await reader.read()).value;
     leaving.abort();
     const { messages } = await aki.json("GET", `/api/v1/conversations/${conversation.id}`, { status: 200 });
     const question = messages.findIndex(({ content }) => content.startsWith("Tell me about check-in"));

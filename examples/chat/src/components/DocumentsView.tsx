@@ -84,7 +84,7 @@ function Search(): ReactNode {
             type="search"
             name="q"
             maxLength={200}
-            placeholder="Search documents and conversations"
+            placeholder="Search"
             aria-label="Search documents and conversations"
             data-testid="search-input"
             onChange={(event) => event.currentTarget.value === "" && setAnswer(null)}
