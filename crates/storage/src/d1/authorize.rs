@@ -119,7 +119,9 @@ pub(super) fn is_allowed<'a>(
                 "last_insert_rowid" | "changes" | "total_changes" => facts.connection_state = true,
                 _ => {}
             }
-            FUNCTIONS.contains(&name)
+            // The name is the function's own, but as the user wrote it where SQLite checks a
+            // column's default (`DEFAULT CURRENT_TIMESTAMP`).
+            FUNCTIONS.iter().any(|known| known.eq_ignore_ascii_case(name))
         }),
         // ATTACH, DETACH, everything TEMP, and what a later SQLite may add.
         _ => false,

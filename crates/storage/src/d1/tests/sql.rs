@@ -138,6 +138,9 @@ async fn functions_are_allowed_by_name() {
             "{denied}: {text}"
         );
     }
+    world
+        .ok("CREATE TABLE stamped (at TEXT DEFAULT CURRENT_TIMESTAMP, day TEXT DEFAULT (DATE('now')))")
+        .await;
     for allowed in [
         "pow(2, 2)",
         "ceil(1.5)",
