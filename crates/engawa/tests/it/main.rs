@@ -1,8 +1,11 @@
 //! The program as its users meet it: real HTTP, real workerd.
 
 mod bad_input;
+mod chat;
+mod crash;
 mod dev;
 mod life;
+mod local;
 
 use std::path::Path;
 
