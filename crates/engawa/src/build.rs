@@ -10,7 +10,9 @@ use engawa_project::assets::AssetFile;
 use engawa_project::compat::date_of_ms;
 use engawa_project::dotenv::DevVars;
 use engawa_project::migrations::Migrations;
-use engawa_project::{BuildMode, BuildOptions, Builder, Config, Diagnostic, Identity, LoadOptions, Project};
+use engawa_project::{
+    BuildMode, BuildOptions, Builder, Config, Diagnostic, Identity, LoadOptions, Project,
+};
 use engawa_storage::d1::{D1QueryOptions, D1Statement};
 use engawa_storage::{NewAsset, Storage};
 
@@ -20,7 +22,7 @@ use crate::tools::{self, Tools};
 const STORE_TOGETHER: usize = 64;
 
 /// Builds one project again and again.
-pub struct Projects {
+pub(crate) struct Projects {
     dir: PathBuf,
     env: Option<Environment>,
     clock: Clock,
@@ -31,7 +33,7 @@ pub struct Projects {
 }
 
 /// What came of a build.
-pub struct Built {
+pub(crate) struct Built {
     /// The version.
     pub version: Arc<Version>,
     /// What there is to say about the project.
@@ -44,21 +46,38 @@ impl Projects {
     ///
     /// # Errors
     /// When there can be no temporary folder.
-    pub fn new(tools: &Tools, dir: PathBuf, env: Option<Environment>, clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        tools: &Tools,
+        dir: PathBuf,
+        env: Option<Environment>,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let programs = engawa_project::Tools {
             esbuild: tools.esbuild.clone(),
             unenv_root: Some(tools.root.join("node_modules")),
         };
-        let builder = Builder::new(programs, BuildOptions { mode: BuildMode::Dev })
-            .context("cannot create a temporary folder for building")?;
-        Ok(Self { dir, env, clock, builder: Some(builder), config: None, watched: Vec::new() })
+        let builder = Builder::new(
+            programs,
+            BuildOptions {
+                mode: BuildMode::Dev,
+            },
+        )
+        .context("cannot create a temporary folder for building")?;
+        Ok(Self {
+            dir,
+            env,
+            clock,
+            builder: Some(builder),
+            config: None,
+            watched: Vec::new(),
+        })
     }
 
     /// Reads and builds what lies in the folder now.
     ///
     /// # Errors
     /// What is wrong with the project, as it is to be shown.
-    pub async fn build(&mut self, account: AccountId) -> anyhow::Result<Built> {
+    pub(crate) async fn build(&mut self, account: AccountId) -> anyhow::Result<Built> {
         let mut builder = self.builder.take().context("a build was ended half-way")?;
         let (dir, env, clock) = (self.dir.clone(), self.env, self.clock.clone());
         let job = tokio::task::spawn_blocking(move || {
@@ -75,7 +94,7 @@ impl Projects {
     }
 
     /// The project's folder, and every file and folder that the last build looked at.
-    pub fn watched(&self) -> (&Path, &[PathBuf]) {
+    pub(crate) fn watched(&self) -> (&Path, &[PathBuf]) {
         (&self.dir, &self.watched)
     }
 
@@ -84,17 +103,33 @@ impl Projects {
     ///
     /// # Errors
     /// When the disk does not take them.
-    pub async fn prepare(&self, storage: &Storage, built: &Built) -> anyhow::Result<()> {
+    pub(crate) async fn prepare(&self, storage: &Storage, built: &Built) -> anyhow::Result<()> {
         let version = &built.version;
         storage.catalog().ensure_account(&version.account).await?;
         for database in self.config.iter().flat_map(|config| &config.d1_databases) {
-            let name = database.database_name.as_deref().unwrap_or(&database.binding);
-            storage.catalog().ensure_d1_database(&version.account, &database.local_id, name).await?;
+            let name = database
+                .database_name
+                .as_deref()
+                .unwrap_or(&database.binding);
+            storage
+                .catalog()
+                .ensure_d1_database(&version.account, &database.local_id, name)
+                .await?;
         }
-        let keys = built.asset_files.iter().map(|file| file.key.to_string()).collect();
-        let missing = storage.assets().missing(&version.account, &version.project, keys).await?;
-        let missing: Vec<_> =
-            built.asset_files.iter().filter(|file| missing.iter().any(|key| **key == *file.key)).collect();
+        let keys = built
+            .asset_files
+            .iter()
+            .map(|file| file.key.to_string())
+            .collect();
+        let missing = storage
+            .assets()
+            .missing(&version.account, &version.project, keys)
+            .await?;
+        let missing: Vec<_> = built
+            .asset_files
+            .iter()
+            .filter(|file| missing.iter().any(|key| **key == *file.key))
+            .collect();
         for files in missing.chunks(STORE_TOGETHER) {
             let mut assets = Vec::with_capacity(files.len());
             for file in files {
@@ -104,26 +139,44 @@ impl Projects {
                 assets.push(NewAsset {
                     key: file.key.to_string(),
                     // npm `path.extname`, which is what the key was made with.
-                    extensions: vec![file.path.extension().unwrap_or_default().to_string_lossy().into_owned()],
+                    extensions: vec![
+                        file.path
+                            .extension()
+                            .unwrap_or_default()
+                            .to_string_lossy()
+                            .into_owned(),
+                    ],
                     bytes: bytes.into(),
                 });
             }
-            storage.assets().put_many(&version.account, &version.project, assets).await?;
+            storage
+                .assets()
+                .put_many(&version.account, &version.project, assets)
+                .await?;
         }
         Ok(())
     }
 
     /// A line for each database that has migrations to be applied.
-    pub async fn pending_migrations(&self, storage: &Storage) -> Vec<String> {
+    pub(crate) async fn pending_migrations(&self, storage: &Storage) -> Vec<String> {
         let mut lines = Vec::new();
-        let Some(config) = &self.config else { return lines };
+        let Some(config) = &self.config else {
+            return lines;
+        };
         for database in &config.d1_databases {
             // No folder, no migrations; the `migrations` commands say more about that.
-            let Ok(migrations) = Migrations::new(config, database) else { continue };
+            let Ok(migrations) = Migrations::new(config, database) else {
+                continue;
+            };
             let applied = applied(storage, &database.local_id, &migrations).await;
-            let Ok(pending) = migrations.pending(&applied) else { continue };
+            let Ok(pending) = migrations.pending(&applied) else {
+                continue;
+            };
             if !pending.is_empty() {
-                let name = database.database_name.as_deref().unwrap_or(&database.binding);
+                let name = database
+                    .database_name
+                    .as_deref()
+                    .unwrap_or(&database.binding);
                 lines.push(format!(
                     "{} of {name} {} pending: {}\n  Apply with: engawa d1 migrations apply {name} --local",
                     pending.len(),
@@ -141,12 +194,27 @@ async fn applied(storage: &Storage, database: &DatabaseId, migrations: &Migratio
     let statement = D1Statement::new(migrations.applied_sql());
     let answer = storage
         .d1()
-        .query(&AccountId::local(), database, vec![statement], D1QueryOptions::default())
+        .query(
+            &AccountId::local(),
+            database,
+            vec![statement],
+            D1QueryOptions::default(),
+        )
         .await;
-    let Ok(answer) = answer else { return Vec::new() };
-    let rows = answer.value.results.first().map(|result| serde_json::from_slice::<serde_json::Value>(&result.results_json));
-    let Some(Ok(serde_json::Value::Array(rows))) = rows else { return Vec::new() };
-    rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
+    let Ok(answer) = answer else {
+        return Vec::new();
+    };
+    let rows = answer
+        .value
+        .results
+        .first()
+        .map(|result| serde_json::from_slice::<serde_json::Value>(&result.results_json));
+    let Some(Ok(serde_json::Value::Array(rows))) = rows else {
+        return Vec::new();
+    };
+    rows.iter()
+        .filter_map(|row| row["name"].as_str().map(str::to_owned))
+        .collect()
 }
 
 fn build(
@@ -172,7 +240,8 @@ fn build(
     let dev_vars = DevVars::load(&config.root, env)?;
     watched.extend(dev_vars.files.iter().cloned());
     for name in config.shadowed_dev_vars(&dev_vars) {
-        let text = format!("The secret {name} is not used: a binding of the wrangler file has that name.");
+        let text =
+            format!("The secret {name} is not used: a binding of the wrangler file has that name.");
         diagnostics.push(Diagnostic::warning(text));
     }
     for name in config.missing_secrets(&dev_vars) {
@@ -189,7 +258,11 @@ fn build(
     watched.extend(builder.watched().iter().cloned());
     let built = built?;
     diagnostics.extend(built.diagnostics);
-    let built = Built { version: Arc::new(built.version), diagnostics, asset_files: built.asset_files };
+    let built = Built {
+        version: Arc::new(built.version),
+        diagnostics,
+        asset_files: built.asset_files,
+    };
     Ok((built, config))
 }
 

@@ -14,7 +14,11 @@ use crate::local::{D1Command, KvCommand, R2Command};
 use crate::{dev, local, terminal, tools};
 
 #[derive(Parser)]
-#[command(name = "engawa", version, about = "Runs Cloudflare Pages projects on your own machine.")]
+#[command(
+    name = "engawa",
+    version,
+    about = "Runs Cloudflare Pages projects on your own machine."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -163,7 +167,13 @@ pub fn main() -> ExitCode {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engawa_api::{Access, Api};
 use engawa_gateway::{Answer, Body, ConnInfo, DataPlane, ListenerGuard, ServeOptions, Service};
@@ -9,7 +10,7 @@ use engawa_storage::{Owner, Storage};
 use http::Request;
 
 /// Serves the control socket until it is dropped.
-pub struct Control {
+pub(crate) struct Control {
     // Dropped in this order: first no new calls, then the thread.
     _guard: ListenerGuard,
     _plane: DataPlane,
@@ -20,13 +21,16 @@ pub struct Control {
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn serve(owner: &Owner, storage: &Storage) -> io::Result<Control> {
+pub(crate) fn serve(owner: &Owner, storage: &Storage) -> io::Result<Control> {
     let listener = owner.control_listener()?;
     let plane = DataPlane::start(1)?;
     let service = Arc::new(ControlService(Api::new(storage.clone())));
-    let options = ServeOptions { half_close: true, ..ServeOptions::default() };
+    let options = ServeOptions {
+        half_close: true,
+        ..ServeOptions::default()
+    };
     let guard = plane.serve(listener, service, options)?;
-    Ok(Control { _guard: guard, _plane: plane })
+    Ok(Control { guard, plane })
 }
 
 struct ControlService(Api);

@@ -30,7 +30,7 @@ const LINGERING: usize = 3;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
-pub struct DevOptions {
+pub(crate) struct DevOptions {
     /// The project's folder.
     pub dir: PathBuf,
     /// The address to listen at.
@@ -51,11 +51,17 @@ pub struct DevOptions {
 ///
 /// # Errors
 /// When it cannot start; the text says what to do.
-pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
+pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
     if !options.dir.is_dir() {
-        bail!("{} is not a folder: give the folder of a project.", options.dir.display());
+        bail!(
+            "{} is not a folder: give the folder of a project.",
+            options.dir.display()
+        );
     }
-    let project_dir = options.dir.canonicalize().context("cannot find the project's folder")?;
+    let project_dir = options
+        .dir
+        .canonicalize()
+        .context("cannot find the project's folder")?;
     let listener = listen(options.ip, options.port)?;
     let tools = {
         let dir = options.dir.clone();
@@ -85,8 +91,13 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         options,
     };
     session.publish();
-    let address = listener.local_addr().context("the listening socket has no address")?;
-    let guard = session.platform.serve(listener).context("cannot serve the listening socket")?;
+    let address = listener
+        .local_addr()
+        .context("the listening socket has no address")?;
+    let guard = session
+        .platform
+        .serve(listener)
+        .context("cannot serve the listening socket")?;
 
     let mut stop = Stop::listen()?;
     let mut watcher = Watcher::new().context("cannot watch files")?;
@@ -102,7 +113,9 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
             () = stop.requested() => break,
         }
     }
-    terminal::note("Stopping: letting requests and their waitUntil end. Press Ctrl-C again to cut that short.");
+    terminal::note(
+        "Stopping: letting requests and their waitUntil end. Press Ctrl-C again to cut that short.",
+    );
     session.stop(guard, &mut stop).await;
     drop(control);
     drop(owner);
@@ -136,7 +149,11 @@ impl Session {
                     return;
                 }
                 match self.projects.prepare(self.platform.storage(), &built).await {
-                    Ok(()) => self.platform.deploy(built.version, self.options.log_level).await,
+                    Ok(()) => {
+                        self.platform
+                            .deploy(built.version, self.options.log_level)
+                            .await
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -150,7 +167,9 @@ impl Session {
                 self.generation += 1;
                 let old = self.live.replace(deployment);
                 self.publish();
-                self.signals.set(BuildState::Ok { generation: self.generation });
+                self.signals.set(BuildState::Ok {
+                    generation: self.generation,
+                });
                 if self.generation > 1 || self.failed_before {
                     terminal::note("Reloaded.");
                 }
@@ -175,10 +194,15 @@ impl Session {
     fn is_served(&self, version: &Version) -> bool {
         let served = self.live.as_ref().is_some_and(|live| {
             let served = live.site.version();
-            Version { deployment: served.deployment.clone(), ..version.clone() } == **served
+            Version {
+                deployment: served.deployment.clone(),
+                ..version.clone()
+            } == **served
         });
         if served && matches!(self.signals.state(), BuildState::Failed { .. }) {
-            self.signals.set(BuildState::Ok { generation: self.generation });
+            self.signals.set(BuildState::Ok {
+                generation: self.generation,
+            });
             terminal::note("The project is as it was: what is served is the newest version.");
         }
         served
@@ -187,7 +211,12 @@ impl Session {
     fn publish(&self) {
         self.platform.table().publish(RouteTable {
             fallback: self.live.as_ref().map(|live| Arc::clone(&live.site)),
-            allowed_hosts: self.options.hosts.iter().map(|host| host.to_lowercase()).collect(),
+            allowed_hosts: self
+                .options
+                .hosts
+                .iter()
+                .map(|host| host.to_lowercase())
+                .collect(),
             dev: Some(self.signals.clone()),
             ..RouteTable::default()
         });
@@ -204,7 +233,11 @@ impl Session {
     }
 
     async fn name_pending_migrations(&self) {
-        for line in self.projects.pending_migrations(self.platform.storage()).await {
+        for line in self
+            .projects
+            .pending_migrations(self.platform.storage())
+            .await
+        {
             terminal::note(&line);
         }
     }
@@ -212,7 +245,11 @@ impl Session {
     /// The order matters: visitors first, then the workers they wait for, then the store
     /// that the workers write to.
     async fn stop(mut self, guard: ListenerGuard, stop: &mut Stop) {
-        let pools: Vec<_> = self.live.iter().filter_map(|live| live.pool.clone()).collect();
+        let pools: Vec<_> = self
+            .live
+            .iter()
+            .filter_map(|live| live.pool.clone())
+            .collect();
         let graceful = async {
             drain(guard).await;
             if let Some(live) = self.live.take() {

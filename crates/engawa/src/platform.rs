@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use engawa_gateway::{
-    Answer, AssetFiles, Body, ConnInfo, DataPlane, FileCache, Gateway, ListenerGuard, Place, RouteTableHandle,
-    ServeOptions, Service, Site, SiteOptions,
+    Answer, AssetFiles, Body, ConnInfo, DataPlane, FileCache, Gateway, ListenerGuard, Place,
+    RouteTableHandle, ServeOptions, Service, Site, SiteOptions,
 };
 use engawa_model::{AccountId, BindingKind, ErrorKind, ProjectName, Version, WorkerPool};
-use engawa_runtime::{Bindings, Host, LocalFuture, LogLevel, Pool, Runtime, RuntimeOptions, WorkerLog};
+use engawa_runtime::{
+    Bindings, Host, LocalFuture, LogLevel, Pool, Runtime, RuntimeOptions, WorkerLog,
+};
 use engawa_storage::Storage;
 use http::{Request, Response};
 
@@ -24,7 +26,7 @@ use crate::terminal;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
-pub struct Platform {
+pub(crate) struct Platform {
     storage: Storage,
     runtime: Runtime,
     plane: DataPlane,
@@ -33,7 +35,7 @@ pub struct Platform {
 }
 
 /// A version that is served, or was until a moment ago.
-pub struct Deployment {
+pub(crate) struct Deployment {
     /// What the gateway answers with.
     pub site: Arc<Site>,
     /// Its processes, if it has code.
@@ -57,7 +59,7 @@ impl Platform {
     ///
     /// # Errors
     /// When the machine gives no threads or folders.
-    pub fn new(storage: Storage, runtime: RuntimeOptions) -> anyhow::Result<Self> {
+    pub(crate) fn new(storage: Storage, runtime: RuntimeOptions) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             storage,
@@ -69,12 +71,12 @@ impl Platform {
     }
 
     /// What is served where.
-    pub fn table(&self) -> &RouteTableHandle {
+    pub(crate) fn table(&self) -> &RouteTableHandle {
         &self.table
     }
 
     /// The store.
-    pub fn storage(&self) -> &Storage {
+    pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }
 
@@ -82,8 +84,12 @@ impl Platform {
     ///
     /// # Errors
     /// When the socket cannot be shared among threads.
-    pub fn serve(&self, listener: TcpListener) -> io::Result<ListenerGuard> {
-        self.plane.serve(listener, Arc::new(Gateway::new(self.table.clone(), None)), ServeOptions::default())
+    pub(crate) fn serve(&self, listener: TcpListener) -> io::Result<ListenerGuard> {
+        self.plane.serve(
+            listener,
+            Arc::new(Gateway::new(self.table.clone(), None)),
+            ServeOptions::default(),
+        )
     }
 
     /// Makes a version ready: its resources exist, its processes have started once.
@@ -91,25 +97,40 @@ impl Platform {
     ///
     /// # Errors
     /// When the worker does not start; the text is workerd's.
-    pub async fn deploy(&self, version: Arc<Version>, log_level: Option<LogLevel>) -> anyhow::Result<Deployment> {
+    pub(crate) async fn deploy(
+        &self,
+        version: Arc<Version>,
+        log_level: Option<LogLevel>,
+    ) -> anyhow::Result<Deployment> {
         self.ensure_resources(&version).await?;
         let mut pool = None;
         let mut bindings = None;
-        let host = Arc::new(DeploymentHost { site: OnceLock::new(), log_level });
+        let host = Arc::new(DeploymentHost {
+            site: OnceLock::new(),
+            log_level,
+        });
         if let Some(code) = &version.worker {
-            let deployed =
-                self.runtime.deploy(&version, code, log_level.is_some()).context("cannot prepare the worker")?;
+            let deployed = self
+                .runtime
+                .deploy(&version, code, log_level.is_some())
+                .context("cannot prepare the worker")?;
             let service = BindingService(Arc::new(Bindings::new(
                 Arc::clone(&version),
                 self.storage.clone(),
                 Arc::clone(&host) as Arc<dyn Host>,
             )));
-            let options = ServeOptions { half_close: true, ..ServeOptions::default() };
+            let options = ServeOptions {
+                half_close: true,
+                ..ServeOptions::default()
+            };
             let guard = self
                 .plane
                 .serve(deployed.binding_listener, Arc::new(service), options)
                 .context("cannot serve the binding socket")?;
-            bindings = Some(BindingSocket { _guard: guard, path: deployed.binding_socket });
+            bindings = Some(BindingSocket {
+                _guard: guard,
+                path: deployed.binding_socket,
+            });
             pool = Some(deployed.pool);
         }
         let site = Arc::new(Site::new(SiteOptions {
@@ -124,7 +145,11 @@ impl Platform {
             version,
         }));
         host.site.set(Arc::downgrade(&site)).unwrap_or_default();
-        let deployment = Deployment { site, pool, bindings };
+        let deployment = Deployment {
+            site,
+            pool,
+            bindings,
+        };
         if let Some(pool) = &deployment.pool
             && let Err(error) = pool.check().await
         {
@@ -136,7 +161,7 @@ impl Platform {
 
     /// Ends the threads that serve, then the store. Everything acknowledged is safe at
     /// any moment; this only is the polite way.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         drop(self.plane);
         self.storage.close().await;
     }
@@ -150,7 +175,9 @@ impl Platform {
         for binding in &version.bindings {
             match &binding.kind {
                 BindingKind::KvNamespace(id) => {
-                    catalog.ensure_kv_namespace(account, id, &binding.name).await?;
+                    catalog
+                        .ensure_kv_namespace(account, id, &binding.name)
+                        .await?;
                 }
                 BindingKind::D1(id) => {
                     catalog.ensure_d1_database(account, id, id.as_str()).await?;
@@ -168,7 +195,7 @@ impl Platform {
 impl Deployment {
     /// Lets a version that is published no more end: its requests, then what they left
     /// behind in `waitUntil`, then its processes.
-    pub async fn retire(self) {
+    pub(crate) async fn retire(self) {
         if let Some(pool) = &self.pool {
             pool.retire();
             pool.gone().await;
@@ -185,7 +212,10 @@ struct DeploymentHost {
 }
 
 impl Host for DeploymentHost {
-    fn fetch_assets(&self, request: Request<engawa_runtime::Body>) -> LocalFuture<'_, Response<engawa_runtime::Body>> {
+    fn fetch_assets(
+        &self,
+        request: Request<engawa_runtime::Body>,
+    ) -> LocalFuture<'_, Response<engawa_runtime::Body>> {
         Box::pin(async move {
             let Some(site) = self.site.get().and_then(Weak::upgrade) else {
                 let mut gone = Response::new(engawa_runtime::Body::default());
@@ -193,7 +223,12 @@ impl Host for DeploymentHost {
                 return gone;
             };
             let answer = site.assets_fetch(request.map(Body::wrap)).await;
-            answer.map(|body| http_body_util::BodyExt::boxed_unsync(http_body_util::BodyExt::map_err(body, Into::into)))
+            answer.map(|body| {
+                http_body_util::BodyExt::boxed_unsync(http_body_util::BodyExt::map_err(
+                    body,
+                    Into::into,
+                ))
+            })
         })
     }
 
@@ -232,14 +267,17 @@ struct StoredAssets {
 
 impl AssetFiles for StoredAssets {
     fn open(&self, key: &str) -> io::Result<File> {
-        self.storage.assets().open(&self.account, &self.project, key).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, error),
-            _ => io::Error::other(error),
-        })
+        self.storage
+            .assets()
+            .open(&self.account, &self.project, key)
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, error),
+                _ => io::Error::other(error),
+            })
     }
 }
 
 /// Lets requests of visitors end.
-pub async fn drain(listener: ListenerGuard) {
+pub(crate) async fn drain(listener: ListenerGuard) {
     listener.drain(DRAIN).await;
 }

@@ -1,16 +1,18 @@
 //! The state folder of a project in development.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// `.engawa` in the project, or the folder that `--persist-to` names; made if need be,
-/// and kept out of version control.
+/// `.engawa` in the project, or the folder that `--persist-to` names. A folder that is
+/// made here is for its owner's eyes, since it holds what the project stores, and is kept
+/// out of version control; one that is there already is left as it is.
 ///
 /// # Errors
 /// When it cannot be made or written to.
-pub fn dir(project: &Path, persist_to: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn dir(project: &Path, persist_to: Option<&Path>) -> anyhow::Result<PathBuf> {
     let dir = persist_to.map_or_else(|| project.join(".engawa"), Path::to_path_buf);
     let failed = || {
         format!(
@@ -19,9 +21,14 @@ pub fn dir(project: &Path, persist_to: Option<&Path>) -> anyhow::Result<PathBuf>
             dir.display()
         )
     };
-    fs::create_dir_all(&dir).with_context(failed)?;
+    let is_ours = persist_to.is_none() || !dir.exists();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .with_context(failed)?;
     let ignore = dir.join(".gitignore");
-    if !ignore.exists() {
+    if is_ours && !ignore.exists() {
         fs::write(&ignore, "*\n").with_context(failed)?;
     }
     dir.canonicalize().with_context(failed)

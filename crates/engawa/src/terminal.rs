@@ -2,7 +2,11 @@
 //!
 //! Standard output carries what a program may read (the ready line, results of
 //! commands); everything told to people goes to standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the module that prints"
+)]
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::LazyLock;
@@ -14,34 +18,39 @@ static COLOUR: LazyLock<bool> =
     LazyLock::new(|| std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
 
 /// A line for programs, at once visible also in a pipe.
-pub fn output(line: &str) {
+pub(crate) fn output(line: &str) {
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone away is no reason to end a server.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Whether standard output is read by a person. wrangler prints JSON otherwise.
+pub fn is_for_people() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Bytes for programs, as they are.
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn output_bytes(bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn output_bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()
 }
 
 /// A line for people.
-pub fn note(line: &str) {
+pub(crate) fn note(line: &str) {
     eprintln!("{line}");
 }
 
 /// Something that went wrong.
-pub fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     eprintln!("{}", paint("31", text));
 }
 
 /// A finding about a user's file.
-pub fn diagnostic(diagnostic: &Diagnostic) {
+pub(crate) fn diagnostic(diagnostic: &Diagnostic) {
     let colour = match diagnostic.severity {
         Severity::Error => "31",
         Severity::Warning => "33",
@@ -54,13 +63,22 @@ pub fn diagnostic(diagnostic: &Diagnostic) {
 }
 
 /// What a request of a worker has logged.
-pub fn worker_log(log: &WorkerLog, least: LogLevel) {
-    let lines: Vec<_> = log.lines.iter().filter(|line| line.level >= least).collect();
+pub(crate) fn worker_log(log: &WorkerLog, least: LogLevel) {
+    let lines: Vec<_> = log
+        .lines
+        .iter()
+        .filter(|line| line.level >= least)
+        .collect();
     if lines.is_empty() {
         return;
     }
-    let status = log.status.map_or_else(|| log.outcome.clone(), |status| status.to_string());
-    let ray = log.ray.as_deref().map_or(String::new(), |ray| format!(" {ray}"));
+    let status = log
+        .status
+        .map_or_else(|| log.outcome.clone(), |status| status.to_string());
+    let ray = log
+        .ray
+        .as_deref()
+        .map_or(String::new(), |ray| format!(" {ray}"));
     let mut text = paint("2", &format!("{} → {status}{ray}", log.trigger));
     for line in lines {
         let colour = match line.level {
@@ -76,5 +94,9 @@ pub fn worker_log(log: &WorkerLog, least: LogLevel) {
 }
 
 fn paint(code: &str, text: &str) -> String {
-    if *COLOUR { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    if *COLOUR {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
 }

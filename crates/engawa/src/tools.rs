@@ -22,7 +22,7 @@ const NPMRC: &str = include_str!("../../../npm/.npmrc");
 
 /// Where the programs are.
 #[derive(Debug, Clone)]
-pub struct Tools {
+pub(crate) struct Tools {
     /// The workerd program.
     pub workerd: PathBuf,
     /// The esbuild program.
@@ -39,7 +39,7 @@ impl Tools {
     ///
     /// # Errors
     /// When npm is missing or fails: the text says what to do.
-    pub fn find_or_install(project: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn find_or_install(project: Option<&Path>) -> anyhow::Result<Self> {
         let platform = platform()?;
         let root = install_dir()?;
         if !installed(&root) {
@@ -47,8 +47,12 @@ impl Tools {
         }
         let modules = root.join("node_modules");
         Ok(Self {
-            workerd: find_workerd(project, platform)
-                .unwrap_or_else(|| modules.join(format!("@cloudflare/workerd-{}/bin/workerd", platform.workerd))),
+            workerd: find_workerd(project, platform).unwrap_or_else(|| {
+                modules.join(format!(
+                    "@cloudflare/workerd-{}/bin/workerd",
+                    platform.workerd
+                ))
+            }),
             esbuild: modules.join(format!("@esbuild/{}/bin/esbuild", platform.esbuild)),
             root,
         })
@@ -56,14 +60,17 @@ impl Tools {
 }
 
 /// The pinned version of one of the packages.
-pub fn pinned_version(package: &str) -> String {
+pub(crate) fn pinned_version(package: &str) -> String {
     let manifest: Value = serde_json::from_str(PACKAGE_JSON).expect("our own package.json is JSON");
-    manifest["dependencies"][package].as_str().expect("our own package.json names it").to_owned()
+    manifest["dependencies"][package]
+        .as_str()
+        .expect("our own package.json names it")
+        .to_owned()
 }
 
 /// The newest compatibility date that the pinned workerd knows: its release and seven
 /// days (workerd.md 1.9).
-pub fn newest_compatibility_date() -> String {
+pub(crate) fn newest_compatibility_date() -> String {
     let version = pinned_version("workerd");
     let released = version.split('.').nth(1).and_then(|digits| {
         let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<u64>().ok();
@@ -76,7 +83,11 @@ pub fn newest_compatibility_date() -> String {
 /// Days from 1970-01-01 to a later date of the Gregorian calendar.
 fn day_number(year: u64, month: u64, day: u64) -> u64 {
     // Years begin in March, so that the leap day is the last one.
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (year, month) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
     year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
@@ -88,8 +99,14 @@ struct Platform {
 
 fn platform() -> anyhow::Result<Platform> {
     match (std::env::consts::OS, std::env::consts::ARCH) {
-        ("linux", "x86_64") => Ok(Platform { workerd: "linux-64", esbuild: "linux-x64" }),
-        ("linux", "aarch64") => Ok(Platform { workerd: "linux-arm64", esbuild: "linux-arm64" }),
+        ("linux", "x86_64") => Ok(Platform {
+            workerd: "linux-64",
+            esbuild: "linux-x64",
+        }),
+        ("linux", "aarch64") => Ok(Platform {
+            workerd: "linux-arm64",
+            esbuild: "linux-arm64",
+        }),
         (os, arch) => bail!("Engawa runs on Linux on x64 and arm64; this is {os} on {arch}."),
     }
 }
@@ -102,30 +119,38 @@ fn find_workerd(project: Option<&Path>, platform: Platform) -> Option<PathBuf> {
     if beside.is_file() {
         return Some(beside);
     }
-    let package = project?.join(format!("node_modules/@cloudflare/workerd-{}", platform.workerd));
-    let manifest: Value = serde_json::from_str(&fs::read_to_string(package.join("package.json")).ok()?).ok()?;
+    let package = project?.join(format!(
+        "node_modules/@cloudflare/workerd-{}",
+        platform.workerd
+    ));
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(package.join("package.json")).ok()?).ok()?;
     (manifest["version"] == pinned_version("workerd")).then(|| package.join("bin/workerd"))
 }
 
 /// Where the tools are, or will be, installed.
-pub fn install_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn install_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os("ENGAWA_TOOLS_DIR") {
         return Ok(dir.into());
     }
     let cache = match std::env::var_os("XDG_CACHE_HOME") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
         _ => {
-            let home = std::env::var_os("HOME").context("neither HOME nor ENGAWA_TOOLS_DIR is set")?;
+            let home =
+                std::env::var_os("HOME").context("neither HOME nor ENGAWA_TOOLS_DIR is set")?;
             PathBuf::from(home).join(".cache")
         }
     };
-    Ok(cache.join("engawa/tools").join(&blake3::hash(PACKAGE_LOCK.as_bytes()).to_hex()[..12]))
+    Ok(cache
+        .join("engawa/tools")
+        .join(&blake3::hash(PACKAGE_LOCK.as_bytes()).to_hex()[..12]))
 }
 
 /// npm writes this file last; it is the list of what it has installed.
 fn installed(root: &Path) -> bool {
     root.join("node_modules/.package-lock.json").is_file()
-        && fs::read(root.join("package-lock.json")).is_ok_and(|lock| lock == PACKAGE_LOCK.as_bytes())
+        && fs::read(root.join("package-lock.json"))
+            .is_ok_and(|lock| lock == PACKAGE_LOCK.as_bytes())
 }
 
 fn install(root: &Path) -> anyhow::Result<()> {
@@ -141,11 +166,23 @@ fn install(root: &Path) -> anyhow::Result<()> {
         pinned_version("workerd"),
         pinned_version("esbuild")
     ));
-    for (name, text) in [("package.json", PACKAGE_JSON), ("package-lock.json", PACKAGE_LOCK), (".npmrc", NPMRC)] {
-        fs::write(root.join(name), text).with_context(|| format!("cannot write {}", root.join(name).display()))?;
+    for (name, text) in [
+        ("package.json", PACKAGE_JSON),
+        ("package-lock.json", PACKAGE_LOCK),
+        (".npmrc", NPMRC),
+    ] {
+        fs::write(root.join(name), text)
+            .with_context(|| format!("cannot write {}", root.join(name).display()))?;
     }
     let status = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"])
+        .args([
+            "ci",
+            "--ignore-scripts",
+            "--omit=dev",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel=error",
+        ])
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -175,9 +212,18 @@ mod tests {
 
     #[test]
     fn the_newest_date_is_a_week_after_the_release() {
-        assert_eq!(date_of_ms(day_number(1970, 1, 1) * 86_400_000), "1970-01-01");
-        assert_eq!(date_of_ms(day_number(2024, 2, 29) * 86_400_000), "2024-02-29");
-        assert_eq!(date_of_ms(day_number(2100, 3, 1) * 86_400_000), "2100-03-01");
+        assert_eq!(
+            date_of_ms(day_number(1970, 1, 1) * 86_400_000),
+            "1970-01-01"
+        );
+        assert_eq!(
+            date_of_ms(day_number(2024, 2, 29) * 86_400_000),
+            "2024-02-29"
+        );
+        assert_eq!(
+            date_of_ms(day_number(2100, 3, 1) * 86_400_000),
+            "2100-03-01"
+        );
         assert_eq!(newest_compatibility_date().len(), 10);
     }
 }

@@ -15,7 +15,7 @@ const QUIET: Duration = Duration::from_millis(20);
 const QUIET_MAX: Duration = Duration::from_millis(500);
 
 /// Watches the files that the newest build depended on.
-pub struct Watcher {
+pub(crate) struct Watcher {
     watcher: RecommendedWatcher,
     watched: HashSet<PathBuf>,
     interesting: Arc<Mutex<Interesting>>,
@@ -52,7 +52,7 @@ impl Watcher {
     ///
     /// # Errors
     /// When the system has no watches left.
-    pub fn new() -> notify::Result<Self> {
+    pub(crate) fn new() -> notify::Result<Self> {
         let interesting = Arc::<Mutex<Interesting>>::default();
         let changed = Arc::new(Notify::new());
         let handler = {
@@ -62,7 +62,8 @@ impl Watcher {
                     // Reading a file is no edit.
                     Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
                     Ok(event) => {
-                        let interesting = interesting.lock().unwrap_or_else(PoisonError::into_inner);
+                        let interesting =
+                            interesting.lock().unwrap_or_else(PoisonError::into_inner);
                         event.need_rescan() || interesting.covers(&event)
                     }
                     // Events were lost: build, to be sure.
@@ -84,8 +85,11 @@ impl Watcher {
     /// Watches these files and folders from now on, and no others. A file is watched by
     /// its folder, because most editors replace a file rather than write to it; so one
     /// that does not exist yet can be watched too.
-    pub fn watch(&mut self, root: &Path, paths: &[PathBuf]) {
-        let mut next = Interesting { root: root.to_owned(), ..Interesting::default() };
+    pub(crate) fn watch(&mut self, root: &Path, paths: &[PathBuf]) {
+        let mut next = Interesting {
+            root: root.to_owned(),
+            ..Interesting::default()
+        };
         for path in paths {
             if path.is_dir() {
                 next.folders.insert(path.clone());
@@ -93,27 +97,42 @@ impl Watcher {
                 next.files.insert(path.clone());
             }
         }
-        let parents = next.files.iter().filter_map(|file| file.parent()).map(Path::to_owned);
-        let wanted: HashSet<PathBuf> =
-            parents.filter(|parent| parent.is_dir()).chain(next.folders.iter().cloned()).collect();
-        *self.interesting.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        let parents = next
+            .files
+            .iter()
+            .filter_map(|file| file.parent())
+            .map(Path::to_owned);
+        let wanted: HashSet<PathBuf> = parents
+            .filter(|parent| parent.is_dir())
+            .chain(next.folders.iter().cloned())
+            .collect();
+        *self
+            .interesting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = next;
         for gone in self.watched.difference(&wanted) {
             // It may be gone from the disk, too.
             let _ = self.watcher.unwatch(gone);
         }
         for folder in wanted.difference(&self.watched) {
             if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
-                crate::terminal::note(&format!("{} is not watched for edits: {error}", folder.display()));
+                crate::terminal::note(&format!(
+                    "{} is not watched for edits: {error}",
+                    folder.display()
+                ));
             }
         }
         self.watched = wanted;
     }
 
     /// Returns when something was edited, and the edit looks complete.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
         let settle = async {
-            while tokio::time::timeout(QUIET, self.changed.notified()).await.is_ok() {}
+            while tokio::time::timeout(QUIET, self.changed.notified())
+                .await
+                .is_ok()
+            {}
         };
         // An edit that never settles is built as it is.
         let _ = tokio::time::timeout(QUIET_MAX, settle).await;

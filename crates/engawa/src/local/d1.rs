@@ -1,22 +1,23 @@
 //! `engawa d1`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use engawa_api::client::{Client, segment};
 use engawa_model::Clock;
+use engawa_project::Config;
 use engawa_project::config::D1Database;
 use engawa_project::migrations::Migrations;
 use serde_json::{Value, json};
 
-use super::{Local, table};
+use super::{Local, list, table};
 use crate::cli::PlaceArgs;
 use crate::terminal;
 
 /// What to do with D1.
 #[derive(Subcommand)]
-pub enum D1Command {
+pub(crate) enum D1Command {
     /// Execute SQL.
     Execute {
         /// The database's name or binding.
@@ -27,9 +28,12 @@ pub enum D1Command {
         /// A file of SQL, executed as one transaction.
         #[arg(long)]
         file: Option<PathBuf>,
-        /// Print JSON instead of a table.
+        /// Print JSON instead of tables. A pipe gets JSON always.
         #[arg(long)]
         json: bool,
+        /// Nothing is asked; scripts that are made for wrangler give this.
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Write a database as SQL.
     Export {
@@ -53,7 +57,7 @@ pub enum D1Command {
     Migrations(MigrationsCommand),
     /// List the databases of the state folder.
     List {
-        /// Print JSON instead of a table.
+        /// Print JSON instead of a table. A pipe gets JSON always.
         #[arg(long)]
         json: bool,
     },
@@ -61,20 +65,20 @@ pub enum D1Command {
 
 /// What to do with migrations.
 #[derive(Subcommand)]
-pub enum MigrationsCommand {
-    /// Make a new file.
+pub(crate) enum MigrationsCommand {
+    /// Make a new file, and print its path.
     Create {
         /// The database's name or binding.
         database: String,
         /// What the migration does; part of the file's name.
         message: String,
     },
-    /// List those that are not applied yet.
+    /// Print the names of those that are not applied yet.
     List {
         /// The database's name or binding.
         database: String,
     },
-    /// Apply those that are not applied yet, one after the other.
+    /// Apply those that are not applied yet, one after the other, and print their names.
     Apply {
         /// The database's name or binding.
         database: String,
@@ -85,8 +89,12 @@ pub enum MigrationsCommand {
 ///
 /// # Errors
 /// When it cannot be done; the text says why.
-pub async fn run(place: PlaceArgs, command: D1Command) -> anyhow::Result<()> {
-    let local = Local::open(place).await?;
+pub(crate) async fn run(place: PlaceArgs, command: D1Command) -> anyhow::Result<()> {
+    if let D1Command::Migrations(MigrationsCommand::Create { database, message }) = &command {
+        // It concerns the project alone.
+        return create(&super::project(&place)?, database, message);
+    }
+    let local = Local::open(&place).await?;
     let done = perform(&local, command).await;
     local.close().await;
     done
@@ -94,31 +102,44 @@ pub async fn run(place: PlaceArgs, command: D1Command) -> anyhow::Result<()> {
 
 async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
     match command {
-        D1Command::Execute { database, command, file, json } => {
-            let path = database_path(local, &database)?;
-            match (command, file) {
-                (Some(sql), _) => show(&query(&local.client, &path, &sql).await?, json),
-                (None, Some(file)) => return import(&local.client, &path, &file).await,
+        D1Command::Execute {
+            database,
+            command,
+            file,
+            json,
+            yes: _,
+        } => {
+            let path = database_path(&local.config, &database)?;
+            let results = match (command, file) {
+                (Some(sql), _) => query(&local.client, &path, &sql).await?,
+                (None, Some(file)) => import(&local.client, &path, &file).await?,
                 (None, None) => bail!("Give SQL with --command or --file."),
-            }
+            };
+            show(&results, json);
         }
-        D1Command::Export { database, output, table, no_schema, no_data } => {
-            let path = database_path(local, &database)?;
+        D1Command::Export {
+            database,
+            output,
+            table,
+            no_schema,
+            no_data,
+        } => {
+            let path = database_path(&local.config, &database)?;
             let options = json!({ "no_schema": no_schema, "no_data": no_data, "tables": table });
             let request = json!({ "output_format": "polling", "dump_options": options });
-            let answer = local.client.post(&format!("{path}/export"), &request).await?.result;
-            let url = answer["result"]["signed_url"].as_str().context(failure(&answer))?;
+            let answer = local
+                .client
+                .post(&format!("{path}/export"), &request)
+                .await?
+                .result;
+            let url = answer["result"]["signed_url"]
+                .as_str()
+                .context(failure(&answer))?;
             let response = local.client.get_raw(path_of(url)).await?;
-            let mut file = tokio::fs::File::create(&output)
-                .await
-                .with_context(|| format!("cannot create {}", output.display()))?;
-            super::copy(response.into_body(), &mut file).await.with_context(|| format!("cannot write {}", output.display()))?;
-            terminal::note(&format!("Wrote {}.", output.display()));
+            super::save(response.into_body(), &output).await?;
         }
         D1Command::Migrations(MigrationsCommand::Create { database, message }) => {
-            let migrations = Migrations::new(&local.config, configured(local, &database)?)?;
-            let file = migrations.create(&message, Clock::system().now_ms())?;
-            terminal::note(&format!("Created {}.", file.display()));
+            create(&local.config, &database, &message)?;
         }
         D1Command::Migrations(MigrationsCommand::List { database }) => {
             let (_, pending) = pending(local, &database).await?;
@@ -129,15 +150,26 @@ async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
                 terminal::output(&name);
             }
         }
-        D1Command::Migrations(MigrationsCommand::Apply { database }) => return apply(local, &database).await,
+        D1Command::Migrations(MigrationsCommand::Apply { database }) => {
+            return apply(local, &database).await;
+        }
         D1Command::List { json } => {
-            let databases = local.client.get("/d1/database").await?.result;
-            match (&databases, json) {
-                (Value::Array(rows), false) => table(rows),
-                _ => terminal::output(&format!("{databases:#}")),
-            }
+            list(
+                &super::all_pages(&local.client, "/d1/database").await?,
+                json,
+            );
         }
     }
+    Ok(())
+}
+
+fn create(config: &Config, database: &str, message: &str) -> anyhow::Result<()> {
+    let migrations = Migrations::new(config, configured(config, database)?)?;
+    let file = migrations.create(message, Clock::system().now_ms())?;
+    terminal::output(&file.display().to_string());
+    terminal::note(&format!(
+        "Created a migration. Write its SQL into the file, then: engawa d1 migrations apply {database} --local"
+    ));
     Ok(())
 }
 
@@ -147,90 +179,138 @@ async fn apply(local: &Local, database: &str) -> anyhow::Result<()> {
         terminal::note("No migrations to apply!");
         return Ok(());
     }
-    let path = database_path(local, database)?;
-    for name in pending {
+    let path = database_path(&local.config, database)?;
+    for name in &pending {
         // The file and the row that remembers it are one transaction.
-        query(&local.client, &path, &migrations.apply_sql(&name)?).await.with_context(|| {
+        query(&local.client, &path, &migrations.apply_sql(name)?).await.with_context(|| {
             format!("The migration {name} failed and has changed nothing; those before it are applied")
         })?;
-        terminal::note(&format!("Applied {name}."));
+        terminal::output(name);
     }
+    terminal::note(&match pending.len() {
+        1 => format!("Applied 1 migration to {database}."),
+        many => format!("Applied {many} migrations to {database}."),
+    });
     Ok(())
 }
 
 async fn pending(local: &Local, database: &str) -> anyhow::Result<(Migrations, Vec<String>)> {
-    let migrations = Migrations::new(&local.config, configured(local, database)?)?;
-    let path = database_path(local, database)?;
+    let migrations = Migrations::new(&local.config, configured(&local.config, database)?)?;
+    let path = database_path(&local.config, database)?;
     query(&local.client, &path, &migrations.create_table_sql()).await?;
     let rows = query(&local.client, &path, &migrations.applied_sql()).await?;
-    let rows = rows.first().and_then(|result| result["results"].as_array()).cloned().unwrap_or_default();
-    let applied: Vec<String> = rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+    let rows = rows
+        .first()
+        .and_then(|result| result["results"].as_array())
+        .cloned()
+        .unwrap_or_default();
+    let applied: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row["name"].as_str().map(str::to_owned))
+        .collect();
     let pending = migrations.pending(&applied)?;
     Ok((migrations, pending))
 }
 
 async fn query(client: &Client, path: &str, sql: &str) -> anyhow::Result<Vec<Value>> {
-    let answer = client.post(&format!("{path}/query"), &json!({ "sql": sql })).await?;
+    let answer = client
+        .post(&format!("{path}/query"), &json!({ "sql": sql }))
+        .await?;
     match answer.result {
         Value::Array(results) => Ok(results),
         other => bail!("the answer is not a list of results: {other}"),
     }
 }
 
-/// A file goes the way that wrangler's does: announced, sent, taken in at once.
-async fn import(client: &Client, path: &str, file: &PathBuf) -> anyhow::Result<()> {
+/// A file goes the way that wrangler's does: announced, sent, taken in at once. What comes
+/// of it has the form of one statement's result, as in wrangler.
+async fn import(client: &Client, path: &str, file: &Path) -> anyhow::Result<Vec<Value>> {
     use md5::Digest as _;
-    let sql = tokio::fs::read(file).await.with_context(|| format!("cannot read {}", file.display()))?;
+    let sql = tokio::fs::read(file)
+        .await
+        .with_context(|| format!("cannot read {}", file.display()))?;
     if sql.starts_with(b"SQLite format 3") {
-        bail!("{} is a SQLite database, not SQL text: export it with `sqlite3 FILE .dump`.", file.display());
+        bail!(
+            "{} is a SQLite database, not SQL text: export it with `sqlite3 FILE .dump`.",
+            file.display()
+        );
     }
-    let etag: String = md5::Md5::digest(&sql).iter().map(|byte| format!("{byte:02x}")).collect();
+    let etag: String = md5::Md5::digest(&sql)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let import = format!("{path}/import");
-    let answer = client.post(&import, &json!({ "action": "init", "etag": etag })).await?.result;
-    let (Some(url), Some(filename)) = (answer["upload_url"].as_str(), answer["filename"].as_str()) else {
+    let answer = client
+        .post(&import, &json!({ "action": "init", "etag": etag }))
+        .await?
+        .result;
+    let (Some(url), Some(filename)) = (answer["upload_url"].as_str(), answer["filename"].as_str())
+    else {
         bail!("{}", failure(&answer));
     };
     client.upload(path_of(url), sql.into()).await?;
     let request = json!({ "action": "ingest", "filename": filename, "etag": etag });
     let answer = client.post(&import, &request).await?.result;
     if answer["status"] != "complete" {
-        bail!("{} failed and has changed nothing: {}", file.display(), failure(&answer));
+        bail!(
+            "{} failed and has changed nothing: {}",
+            file.display(),
+            failure(&answer)
+        );
     }
-    terminal::note(&format!(
-        "Executed {} statements: {} rows read, {} rows written.",
-        answer["result"]["num_queries"], answer["result"]["meta"]["rows_read"], answer["result"]["meta"]["rows_written"],
-    ));
-    Ok(())
+    let Value::Object(mut done) = answer["result"].clone() else {
+        bail!("{}", failure(&answer))
+    };
+    let meta = done.remove("meta").unwrap_or_default();
+    let counts = json!({
+        "Total queries executed": done.remove("num_queries"),
+        "Rows read": meta["rows_read"],
+        "Rows written": meta["rows_written"],
+        "Database size (MB)": format!("{:.2}", meta["size_after"].as_f64().unwrap_or_default() / 1e6),
+    });
+    let bookmark = done.remove("final_bookmark");
+    Ok(vec![
+        json!({ "results": [counts], "success": true, "finalBookmark": bookmark, "meta": meta }),
+    ])
 }
 
 fn failure(answer: &Value) -> String {
     let errors = answer["errors"].as_array().cloned().unwrap_or_default();
-    let texts: Vec<&str> = errors.iter().filter_map(Value::as_str).chain(answer["error"].as_str()).collect();
-    if texts.is_empty() { answer.to_string() } else { texts.join("; ") }
+    let texts: Vec<&str> = errors
+        .iter()
+        .filter_map(Value::as_str)
+        .chain(answer["error"].as_str())
+        .collect();
+    if texts.is_empty() {
+        answer.to_string()
+    } else {
+        texts.join("; ")
+    }
 }
 
 fn show(results: &[Value], as_json: bool) {
-    if as_json {
+    if as_json || !terminal::is_for_people() {
         terminal::output(&format!("{:#}", Value::from(results.to_vec())));
         return;
     }
     for result in results {
-        let rows = result["results"].as_array().cloned().unwrap_or_default();
-        table(&rows);
+        let rows = result["results"].as_array().map_or(&[][..], Vec::as_slice);
+        table(rows);
         let meta = &result["meta"];
+        let changed = meta["changes"]
+            .as_u64()
+            .map_or(String::new(), |changes| format!("{changes} changed, "));
+        let duration_ms = meta["duration"].as_f64().unwrap_or_default();
         terminal::note(&format!(
-            "{} rows, {} changed, {:.1} ms",
-            rows.len(),
-            meta["changes"],
-            meta["duration"].as_f64().unwrap_or_default()
+            "{} rows, {changed}{duration_ms:.1} ms",
+            rows.len()
         ));
     }
 }
 
-fn configured<'a>(local: &'a Local, name: &str) -> anyhow::Result<&'a D1Database> {
-    local.config.d1_database(name).with_context(|| {
-        let known: Vec<&str> = local
-            .config
+fn configured<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a D1Database> {
+    config.d1_database(name).with_context(|| {
+        let known: Vec<&str> = config
             .d1_databases
             .iter()
             .map(|database| database.database_name.as_deref().unwrap_or(&database.binding))
@@ -240,8 +320,11 @@ fn configured<'a>(local: &'a Local, name: &str) -> anyhow::Result<&'a D1Database
     })
 }
 
-fn database_path(local: &Local, name: &str) -> anyhow::Result<String> {
-    Ok(format!("/d1/database/{}", segment(configured(local, name)?.local_id.as_str())))
+fn database_path(config: &Config, name: &str) -> anyhow::Result<String> {
+    Ok(format!(
+        "/d1/database/{}",
+        segment(configured(config, name)?.local_id.as_str())
+    ))
 }
 
 /// The path of a URL that the API gave; it is reached the same way as the API.

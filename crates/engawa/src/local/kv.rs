@@ -1,6 +1,6 @@
 //! `engawa kv`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -9,13 +9,13 @@ use clap::{Args, Subcommand};
 use engawa_api::client::segment;
 use serde_json::{Map, Value, json};
 
-use super::{Local, table};
+use super::{Local, list};
 use crate::cli::PlaceArgs;
 use crate::terminal;
 
 /// What to do with KV.
 #[derive(Subcommand)]
-pub enum KvCommand {
+pub(crate) enum KvCommand {
     /// One key.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -29,9 +29,13 @@ pub enum KvCommand {
 
 /// Which namespace.
 #[derive(Args)]
-pub struct NamespaceArgs {
+pub(crate) struct NamespaceArgs {
     /// A binding of the wrangler file.
-    #[arg(long, conflicts_with = "namespace_id", required_unless_present = "namespace_id")]
+    #[arg(
+        long,
+        conflicts_with = "namespace_id",
+        required_unless_present = "namespace_id"
+    )]
     binding: Option<String>,
     /// An id.
     #[arg(long)]
@@ -40,7 +44,7 @@ pub struct NamespaceArgs {
 
 /// What to do with a key.
 #[derive(Subcommand)]
-pub enum KeyCommand {
+pub(crate) enum KeyCommand {
     /// Store a value.
     Put {
         /// The key.
@@ -92,7 +96,7 @@ pub enum KeyCommand {
 
 /// What to do with many keys.
 #[derive(Subcommand)]
-pub enum BulkCommand {
+pub(crate) enum BulkCommand {
     /// Store a JSON array of `{key, value, expiration?, expiration_ttl?, metadata?, base64?}`.
     Put {
         /// The file.
@@ -100,14 +104,14 @@ pub enum BulkCommand {
         #[command(flatten)]
         namespace: NamespaceArgs,
     },
-    /// Print the values of a JSON array of keys.
+    /// Print the values of a JSON array of keys (texts, or objects with a `name`).
     Get {
         /// The file.
         file: PathBuf,
         #[command(flatten)]
         namespace: NamespaceArgs,
     },
-    /// Delete a JSON array of keys.
+    /// Delete a JSON array of keys (texts, or objects with a `name`).
     Delete {
         /// The file.
         file: PathBuf,
@@ -118,27 +122,32 @@ pub enum BulkCommand {
 
 /// What to do with namespaces.
 #[derive(Subcommand)]
-pub enum NamespaceCommand {
+pub(crate) enum NamespaceCommand {
     /// List them.
     List,
 }
 
-/// wrangler sends this many at once.
-const BULK: usize = 1000;
+/// Keys that are written or deleted in one call; wrangler sends as many.
+const BULK_KEYS: usize = 1000;
+/// Bytes of values, in the form in which they are sent, that are written in one call: well
+/// below the 100 MB that it may have (docs: kv api), and more than one value's 25 MiB.
+const BULK_BYTES: usize = 64 * 1024 * 1024;
+/// Keys that are read in one call (docs: kv api).
+const BULK_GET_KEYS: usize = 100;
 
 /// Runs a command.
 ///
 /// # Errors
 /// When it cannot be done; the text says why.
-pub async fn run(place: PlaceArgs, command: KvCommand) -> anyhow::Result<()> {
-    let local = Local::open(place).await?;
+pub(crate) async fn run(place: PlaceArgs, command: KvCommand) -> anyhow::Result<()> {
+    let local = Local::open(&place).await?;
     let done = match command {
         KvCommand::Key(command) => key(&local, command).await,
         KvCommand::Bulk(command) => bulk(&local, command).await,
         KvCommand::Namespace(NamespaceCommand::List) => {
-            local.client.get("/storage/kv/namespaces").await.map_err(Into::into).map(|answer| {
-                table(answer.result.as_array().map_or(&[], Vec::as_slice));
-            })
+            super::all_pages(&local.client, "/storage/kv/namespaces")
+                .await
+                .map(|all| list(&all, false))
         }
     };
     local.close().await;
@@ -147,12 +156,20 @@ pub async fn run(place: PlaceArgs, command: KvCommand) -> anyhow::Result<()> {
 
 async fn key(local: &Local, command: KeyCommand) -> anyhow::Result<()> {
     match command {
-        KeyCommand::Put { key, value, path, ttl, expiration, metadata, namespace } => {
+        KeyCommand::Put {
+            key,
+            value,
+            path,
+            ttl,
+            expiration,
+            metadata,
+            namespace,
+        } => {
             let value = match (value, path) {
                 (Some(value), _) => value.into_bytes(),
-                (None, Some(path)) => {
-                    tokio::fs::read(&path).await.with_context(|| format!("cannot read {}", path.display()))?
-                }
+                (None, Some(path)) => tokio::fs::read(&path)
+                    .await
+                    .with_context(|| format!("cannot read {}", path.display()))?,
                 (None, None) => bail!("Give a value, or a file with --path."),
             };
             let mut pair = Map::new();
@@ -166,12 +183,17 @@ async fn key(local: &Local, command: KeyCommand) -> anyhow::Result<()> {
                 pair.insert("expiration".into(), expiration.into());
             }
             if let Some(text) = metadata {
-                let metadata: Value = serde_json::from_str(&text).context("--metadata is not JSON")?;
+                let metadata: Value =
+                    serde_json::from_str(&text).context("--metadata is not JSON")?;
                 pair.insert("metadata".into(), metadata);
             }
             put(local, &namespace, &[Value::Object(pair)]).await
         }
-        KeyCommand::Get { key, text, namespace } => {
+        KeyCommand::Get {
+            key,
+            text,
+            namespace,
+        } => {
             let path = format!("{}/values/{}", path(local, &namespace)?, segment(&key));
             let response = local.client.get_raw(&path).await?;
             let value = super::collect(response.into_body()).await?;
@@ -191,7 +213,12 @@ async fn key(local: &Local, command: KeyCommand) -> anyhow::Result<()> {
             let mut keys = Vec::new();
             let mut cursor = String::new();
             loop {
-                let path = format!("{}/keys?prefix={}&cursor={}", path(local, &namespace)?, segment(&prefix), segment(&cursor));
+                let path = format!(
+                    "{}/keys?prefix={}&cursor={}",
+                    path(local, &namespace)?,
+                    segment(&prefix),
+                    segment(&cursor)
+                );
                 let page = local.client.get(&path).await?;
                 if let Value::Array(page) = page.result {
                     keys.extend(page);
@@ -209,19 +236,40 @@ async fn key(local: &Local, command: KeyCommand) -> anyhow::Result<()> {
 
 async fn bulk(local: &Local, command: BulkCommand) -> anyhow::Result<()> {
     match command {
-        BulkCommand::Put { file, namespace } => put(local, &namespace, &read_array(&file).await?).await,
+        BulkCommand::Put { file, namespace } => {
+            let pairs = read_array(&file).await?;
+            for (index, pair) in pairs.iter().enumerate() {
+                check_pair(pair)
+                    .with_context(|| format!("entry {} of {}", index + 1, file.display()))?;
+            }
+            put(local, &namespace, &pairs).await
+        }
         BulkCommand::Get { file, namespace } => {
-            let request = json!({ "keys": read_array(&file).await? });
+            let keys = read_names(&file).await?;
             let path = format!("{}/bulk/get", path(local, &namespace)?);
-            let answer = local.client.post(&path, &request).await?;
-            terminal::output(&format!("{:#}", answer.result["values"]));
+            let mut values = Map::new();
+            for keys in keys.chunks(BULK_GET_KEYS) {
+                let mut answer = local
+                    .client
+                    .post(&path, &json!({ "keys": keys }))
+                    .await?
+                    .result;
+                if let Value::Object(found) = answer["values"].take() {
+                    values.extend(
+                        found
+                            .into_iter()
+                            .map(|(key, value)| (key, json!({ "value": value }))),
+                    );
+                }
+            }
+            terminal::output(&format!("{:#}", Value::Object(values)));
             Ok(())
         }
         BulkCommand::Delete { file, namespace } => {
-            let keys = read_array(&file).await?;
+            let keys = read_names(&file).await?;
             let path = format!("{}/bulk", path(local, &namespace)?);
-            for keys in keys.chunks(BULK) {
-                local.client.delete(&path, Some(&Value::from(keys.to_vec()))).await?;
+            for keys in keys.chunks(BULK_KEYS) {
+                local.client.delete(&path, Some(&json!(keys))).await?;
             }
             terminal::note(&format!("Deleted {} keys.", keys.len()));
             Ok(())
@@ -231,8 +279,17 @@ async fn bulk(local: &Local, command: BulkCommand) -> anyhow::Result<()> {
 
 async fn put(local: &Local, namespace: &NamespaceArgs, pairs: &[Value]) -> anyhow::Result<()> {
     let path = format!("{}/bulk", path(local, namespace)?);
-    for pairs in pairs.chunks(BULK) {
-        local.client.put(&path, &Value::from(pairs.to_vec())).await?;
+    let mut rest = pairs;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take(BULK_KEYS).take_while(|pair| {
+            bytes += pair["value"].as_str().map_or(0, str::len);
+            bytes <= BULK_BYTES
+        });
+        // One that is larger than all bounds is refused by the API, with its reason.
+        let (group, others) = rest.split_at(fits.count().max(1));
+        local.client.put(&path, &json!(group)).await?;
+        rest = others;
     }
     terminal::note(&match pairs.len() {
         1 => "Stored 1 key.".to_owned(),
@@ -241,20 +298,71 @@ async fn put(local: &Local, namespace: &NamespaceArgs, pairs: &[Value]) -> anyho
     Ok(())
 }
 
-async fn read_array(file: &PathBuf) -> anyhow::Result<Vec<Value>> {
-    let text = tokio::fs::read(file).await.with_context(|| format!("cannot read {}", file.display()))?;
-    match serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))? {
+/// What the API would say only of the whole file.
+fn check_pair(pair: &Value) -> anyhow::Result<()> {
+    for field in ["key", "value"] {
+        if !pair[field].is_string() {
+            bail!(
+                "it has no text \"{field}\": each entry looks like {{\"key\": \"…\", \"value\": \"…\"}}."
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn read_array(file: &Path) -> anyhow::Result<Vec<Value>> {
+    let text = tokio::fs::read(file)
+        .await
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    match serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not JSON", file.display()))?
+    {
         Value::Array(entries) => Ok(entries),
         _ => bail!("{} must hold a JSON array.", file.display()),
     }
+}
+
+async fn read_names(file: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = read_array(file).await?;
+    let names = entries.iter().enumerate().map(|(index, entry)| {
+        let name = entry.as_str().or_else(|| entry["name"].as_str());
+        name.map(str::to_owned).with_context(|| {
+            format!(
+                "entry {} of {} is neither a text nor an object with a \"name\"",
+                index + 1,
+                file.display()
+            )
+        })
+    });
+    names.collect()
 }
 
 fn path(local: &Local, namespace: &NamespaceArgs) -> anyhow::Result<String> {
     let id = match (&namespace.namespace_id, &namespace.binding) {
         (Some(id), _) => id.clone(),
         (None, Some(binding)) => {
-            let known = local.config.kv_namespaces.iter().find(|known| known.binding == *binding);
-            let known = known.with_context(|| format!("The wrangler file has no KV namespace bound as {binding}."))?;
+            let known = local
+                .config
+                .kv_namespaces
+                .iter()
+                .find(|known| known.binding == *binding);
+            let known = known.with_context(|| {
+                let bindings: Vec<&str> = local
+                    .config
+                    .kv_namespaces
+                    .iter()
+                    .map(|known| &*known.binding)
+                    .collect();
+                let bindings = if bindings.is_empty() {
+                    "none".to_owned()
+                } else {
+                    bindings.join(", ")
+                };
+                format!(
+                    "The wrangler file has no KV namespace bound as {binding}: it has {bindings}. \
+                     Add it to kv_namespaces, or name one of those."
+                )
+            })?;
             known.local_id.to_string()
         }
         (None, None) => bail!("Name the namespace with --binding or --namespace-id."),

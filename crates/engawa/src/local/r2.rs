@@ -7,13 +7,13 @@ use clap::Subcommand;
 use engawa_api::client::segment;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Local, table};
+use super::{Local, list};
 use crate::cli::PlaceArgs;
 use crate::terminal;
 
 /// What to do with R2.
 #[derive(Subcommand)]
-pub enum R2Command {
+pub(crate) enum R2Command {
     /// One object.
     #[command(subcommand)]
     Object(ObjectCommand),
@@ -24,7 +24,7 @@ pub enum R2Command {
 
 /// What to do with an object.
 #[derive(Subcommand)]
-pub enum ObjectCommand {
+pub(crate) enum ObjectCommand {
     /// Store a file.
     Put {
         /// `bucket/key`.
@@ -71,7 +71,7 @@ pub enum ObjectCommand {
 
 /// What to do with buckets.
 #[derive(Subcommand)]
-pub enum BucketCommand {
+pub(crate) enum BucketCommand {
     /// List them.
     List,
 }
@@ -80,8 +80,8 @@ pub enum BucketCommand {
 ///
 /// # Errors
 /// When it cannot be done; the text says why.
-pub async fn run(place: PlaceArgs, command: R2Command) -> anyhow::Result<()> {
-    let local = Local::open(place).await?;
+pub(crate) async fn run(place: PlaceArgs, command: R2Command) -> anyhow::Result<()> {
+    let local = Local::open(&place).await?;
     let done = perform(&local, command).await;
     local.close().await;
     done
@@ -108,14 +108,17 @@ async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
                 ("content-language", content_language),
             ] {
                 if let Some(value) = value {
-                    let value = HeaderValue::try_from(&value).with_context(|| format!("--{name} is not a header value"))?;
+                    let value = HeaderValue::try_from(&value)
+                        .with_context(|| format!("--{name} is not a header value"))?;
                     headers.insert(HeaderName::from_static(name), value);
                 }
             }
             let body = match &file {
                 Some(file) => {
                     let opened = tokio::fs::File::open(file).await;
-                    super::file_body(opened.with_context(|| format!("cannot read {}", file.display()))?)
+                    super::file_body(
+                        opened.with_context(|| format!("cannot read {}", file.display()))?,
+                    )
                 }
                 None => super::file_body(tokio::io::stdin()),
             };
@@ -129,17 +132,15 @@ async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
                 return Ok(());
             }
             let file = file.unwrap_or_else(|| object.rsplit('/').next().unwrap_or("object").into());
-            let mut out = tokio::fs::File::create(&file).await.with_context(|| format!("cannot create {}", file.display()))?;
-            super::copy(response.into_body(), &mut out).await.with_context(|| format!("cannot write {}", file.display()))?;
-            terminal::note(&format!("Wrote {}.", file.display()));
+            super::save(response.into_body(), &file).await?;
         }
         R2Command::Object(ObjectCommand::Delete { object }) => {
             local.client.delete(&path(&object)?, None).await?;
             terminal::note(&format!("Deleted {object}."));
         }
         R2Command::Bucket(BucketCommand::List) => {
-            let answer = local.client.get("/r2/buckets").await?.result;
-            table(answer["buckets"].as_array().map_or(&[], Vec::as_slice));
+            let answer = local.client.get("/r2/buckets?per_page=1000").await?.result;
+            list(&answer["buckets"], false);
         }
     }
     Ok(())
@@ -147,10 +148,11 @@ async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
 
 fn path(object: &str) -> anyhow::Result<String> {
     match object.split_once('/') {
-        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
-            Ok(format!("/r2/buckets/{}/objects/{}", segment(bucket), segment(key)))
-        }
+        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(format!(
+            "/r2/buckets/{}/objects/{}",
+            segment(bucket),
+            segment(key)
+        )),
         _ => bail!("{object} does not name an object: write it as bucket/key."),
     }
 }
-
