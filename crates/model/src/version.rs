@@ -158,7 +158,7 @@ pub struct AssetManifest {
 /// One static file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssetEntry {
-    /// The asset key: 32 hex digits (pages.md 1.10), also its ETag.
+    /// The asset key: 32 hex digits (pages.md 1.10), also its `ETag`.
     pub key: Arc<str>,
     /// The value of `Content-Type`, fixed at upload.
     pub content_type: Arc<str>,

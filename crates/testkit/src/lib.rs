@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 /// How long anything that must happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A project folder that goes with the test.
 pub struct TestProject {
@@ -96,6 +96,9 @@ impl Dev {
     ///
     /// # Errors
     /// When it ends before, with what it said.
+    ///
+    /// # Panics
+    /// Never, unless the thread that reads its output did.
     pub fn spawn(mut command: Command) -> anyhow::Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
