@@ -2,6 +2,7 @@
 //! a machine with Rust, Node and a C compiler needs.
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for people at a terminal")]
 
+mod bench;
 mod node_compat;
 mod setup;
 mod test;
@@ -29,6 +30,8 @@ enum Task {
     },
     /// Run the tests that CI runs.
     Test(test::TestArgs),
+    /// Measure Engawa beside its peers.
+    Bench(bench::BenchArgs),
     /// Make the tables of Node compatibility anew from the pinned npm packages.
     NodeCompat,
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Task::Dev { port } => dev(port),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::NodeCompat => make_node_compat(),
     };
     match result {

@@ -28,9 +28,13 @@ pub(crate) fn build_engawa(release: bool) -> anyhow::Result<PathBuf> {
         command.arg("--release");
     }
     run(&mut command)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let path = target.join(if release { "release/engawa" } else { "debug/engawa" });
+    let path = target_dir().join(if release { "release/engawa" } else { "debug/engawa" });
     path.canonicalize().with_context(|| format!("{} was not built", path.display()))
+}
+
+/// Where cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The user's cache folder for what tests install.

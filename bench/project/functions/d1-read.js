@@ -1,0 +1,3 @@
+import { d1Read } from "../lib.js";
+
+export const onRequest = ({ env }) => d1Read(env);

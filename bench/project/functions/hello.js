@@ -1,0 +1,3 @@
+import { hello } from "../lib.js";
+
+export const onRequest = () => hello();

@@ -1,0 +1,3 @@
+import { kvRead } from "../lib.js";
+
+export const onRequest = ({ env }) => kvRead(env);

@@ -1,0 +1,3 @@
+import { kvWrite } from "../lib.js";
+
+export const onRequest = ({ env }) => kvWrite(env);

@@ -1,0 +1,3 @@
+import { point } from "../lib.js";
+
+export const onRequest = ({ env }) => point(env);

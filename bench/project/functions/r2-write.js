@@ -1,0 +1,3 @@
+import { r2Write } from "../lib.js";
+
+export const onRequest = ({ env }) => r2Write(env);

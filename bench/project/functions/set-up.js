@@ -1,0 +1,3 @@
+import { setUp } from "../lib.js";
+
+export const onRequest = ({ env }) => setUp(env);
