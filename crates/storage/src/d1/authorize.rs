@@ -109,8 +109,9 @@ pub(super) fn is_allowed<'a>(
         ffi::SQLITE_PRAGMA => {
             facts.pragma = true;
             first.is_some_and(|name| {
-                facts.connection_state |= !is_introspection(name);
-                is_allowed_pragma(name, second)
+                let name = name.to_ascii_lowercase();
+                facts.connection_state |= !is_introspection(&name);
+                is_allowed_pragma(&name, second)
             })
         }
         ffi::SQLITE_FUNCTION => second.is_some_and(|name| {
@@ -121,7 +122,9 @@ pub(super) fn is_allowed<'a>(
             }
             // The name is the function's own, but as the user wrote it where SQLite checks a
             // column's default (`DEFAULT CURRENT_TIMESTAMP`).
-            FUNCTIONS.iter().any(|known| known.eq_ignore_ascii_case(name))
+            FUNCTIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
         }),
         // ATTACH, DETACH, everything TEMP, and what a later SQLite may add.
         _ => false,

@@ -15,7 +15,7 @@ use std::time::Instant;
 use engawa_model::limits;
 use rusqlite::ffi as sqlite;
 
-use self::rows::{RowCounter, starts_with_insert};
+use self::rows::{RowCounter, Updates, starts_with_insert};
 use super::authorize::{self, Facts, TRANSACTION_DENIED};
 use super::errors::SqlError;
 use super::ffi::{Column, Db, Statement, Wal};
@@ -87,6 +87,8 @@ struct Prepared {
     facts: Facts,
     /// An INSERT that looks for its key first.
     probes_key: bool,
+    /// What it sets with UPDATE, also in triggers.
+    updates: Updates,
 }
 
 /// Why a request was not executed here.
@@ -160,14 +162,21 @@ impl Connection {
         }
         let hook = Arc::clone(&control);
         db.set_authorizer(Box::new(move |action, first, second, schema| {
-            hook.trusted.load(Ordering::Relaxed)
-                || authorize::is_allowed(&mut lock(&hook.facts), action, first, second, schema)
+            if hook.trusted.load(Ordering::Relaxed) {
+                return true;
+            }
+            if let (sqlite::SQLITE_UPDATE, Some(table), Some(column)) = (action, first, second) {
+                lock(&hook.rows).note_update(table, column);
+            }
+            authorize::is_allowed(&mut lock(&hook.facts), action, first, second, schema)
         }))?;
         let hook = Arc::clone(&control);
         db.set_progress(PROGRESS_STEPS, Box::new(move |wal| hook.on_progress(wal)));
         if role == Role::Writer {
             let hook = Arc::clone(&control);
-            db.set_row_hook(Box::new(move |table| lock(&hook.rows).count(table)));
+            db.set_row_hook(Box::new(move |change, table| {
+                lock(&hook.rows).count(change, table)
+            }));
         }
         let trusted = Trusted::new(&control);
         let prepare = |sql| {
@@ -313,8 +322,9 @@ impl Connection {
             self.explain_timeout(stepped)?;
             self.after(prepared.facts)?;
         };
+        let schema_before = self.schema_version_if(prepared.facts)?;
         let results_json = self.run_last(&mut prepared, &query.params, format, budget);
-        let (read, written) = self.rows(&mut prepared, results_json.as_ref().ok());
+        let (read, written) = self.rows(&mut prepared, results_json.as_ref().ok(), schema_before);
         prepared.statement.reset();
         let facts = prepared.facts;
         if is_single {
@@ -363,7 +373,7 @@ impl Connection {
             statement.bind(index, value.as_column())?;
         }
         if self.role == Role::Writer {
-            lock(&self.control.rows).written = 0;
+            lock(&self.control.rows).begin(&prepared.updates);
         }
         let mut has_row = self.explain_timeout(statement.step())?;
         // After the first step, since that may compile the statement anew.
@@ -424,6 +434,7 @@ impl Connection {
     fn take(&mut self, sql: &str) -> Result<(Option<Prepared>, usize), SqlError> {
         // Also for a kept statement: SQLite may compile it anew when it runs.
         *lock(&self.control.facts) = Facts::default();
+        lock(&self.control.rows).take_updates();
         if let Some(place) = self.kept.iter().position(|kept| *kept.sql == *sql) {
             return Ok((Some(self.kept.remove(place).statement), sql.len()));
         }
@@ -443,6 +454,7 @@ impl Connection {
             statement,
             facts,
             probes_key: false,
+            updates: lock(&self.control.rows).take_updates(),
         };
         if self.role == Role::Writer && facts.inserts && starts_with_insert(sql) {
             prepared.probes_key = self.has_key_probe(&sql[..used]);
@@ -539,6 +551,7 @@ impl Connection {
         let (mut read, mut written) = (0, 0);
         loop {
             *lock(&self.control.facts) = Facts::default();
+            lock(&self.control.rows).take_updates();
             let rest = &text.as_c_str()[position..];
             let (statement, used) = self
                 .db
@@ -558,19 +571,23 @@ impl Connection {
             if self.schema_changed && !statement.is_readonly() {
                 self.read_weights()?;
             }
-            lock(&self.control.rows).written = 0;
+            let updates = lock(&self.control.rows).take_updates();
+            lock(&self.control.rows).begin(&updates);
             let mut prepared = Prepared {
                 statement,
                 facts,
                 probes_key: false,
+                updates,
             };
             if prepared.statement.parameter_count() > 0 {
                 return Err(SqlError::plain(
                     "Wrong number of parameter bindings for SQL query.",
                 ));
             }
+            let schema_before = self.schema_version_if(facts)?;
             while self.explain_timeout(prepared.statement.step())? {}
-            let (more_read, more_written) = self.rows(&mut prepared, Some(&(Vec::new(), 0, None)));
+            let outcome = (Vec::new(), 0, None);
+            let (more_read, more_written) = self.rows(&mut prepared, Some(&outcome), schema_before);
             (read, written, count) = (read + more_read, written + more_written, count + 1);
             drop(prepared);
             match self.after(facts) {

@@ -36,8 +36,8 @@ pub(super) type Authorizer =
     Box<dyn FnMut(c_int, Option<&str>, Option<&str>, Option<&str>) -> bool + Send>;
 /// Asked every so many virtual machine steps. `true` interrupts the statement.
 pub(super) type Progress = Box<dyn FnMut(&Wal<'_>) -> bool + Send>;
-/// Told of a row that is about to change: its table.
-pub(super) type RowHook = Box<dyn FnMut(&[u8]) + Send>;
+/// Told of a row that is about to change: how, and its table.
+pub(super) type RowHook = Box<dyn FnMut(c_int, &[u8]) + Send>;
 /// Told after a commit that wrote to the `-wal`: its length in pages.
 pub(super) type WalHook = Box<dyn FnMut(u32) + Send>;
 
@@ -269,7 +269,7 @@ impl Db {
         unsafe extern "C" fn call(
             hook: *mut c_void,
             _db: *mut ffi::sqlite3,
-            _operation: c_int,
+            operation: c_int,
             _schema: *const c_char,
             table: *const c_char,
             _old: ffi::sqlite3_int64,
@@ -281,7 +281,7 @@ impl Db {
             // SAFETY: as above; the table's name ends in zero.
             unsafe {
                 let hook = &mut *hook.cast::<RowHook>();
-                hook(CStr::from_ptr(table).to_bytes());
+                hook(operation, CStr::from_ptr(table).to_bytes());
             }
         }
         let mut hook = Box::new(hook);

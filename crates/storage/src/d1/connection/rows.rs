@@ -3,12 +3,15 @@
 //! Stock SQLite has no counters like those of Cloudflare's patched one. What
 //! comes close (storage.md 2.8 is the table, and a test): `rows_read` is the number of
 //! visits of a statement's loops by scan status; `rows_written` counts the preupdate
-//! hook's calls, each as 1 + the number of the table's indexes. Four corrections:
+//! hook's calls: a deleted row as 1, a new one as 1 + the number of the table's indexes, a
+//! changed one as 1 + the number of indexes with a column that is set (all of them if an
+//! index holds an expression). Four corrections:
 //! - `COUNT(*)` over a whole table has no loop: its result is added to the rows read.
 //! - An INSERT with an explicit integer key probes for it: 1 read a row. Whether there is
 //!   a probe is looked up once, in the compiled program.
 //! - An INSERT with RETURNING reads each row back: 1 more.
-//! - CREATE writes 2 rows to the schema, which the hook does not see.
+//! - CREATE writes 2 rows to the schema, which the hook does not see; none if the schema
+//!   stays as it was (`IF NOT EXISTS`).
 //!
 //! Tables inside of a virtual table (FTS5, R*Tree) do not count by themselves: the one of
 //! them that gets one row for each row of the virtual table counts as that row. Reads
@@ -16,7 +19,14 @@
 
 use std::collections::HashMap;
 
-use super::{Column, Connection, Prepared, Role, SqlError, Trusted, lock};
+use std::ffi::c_int;
+
+use rusqlite::ffi as sqlite;
+
+use super::{Column, Connection, Facts, Prepared, Role, SqlError, Trusted, lock};
+
+/// Tables and their columns that a statement sets with UPDATE, in lower case.
+pub(super) type Updates = Vec<(Box<[u8]>, Box<[u8]>)>;
 
 impl Connection {
     /// Rows read and written by a statement that was just run, with the corrections.
@@ -24,6 +34,7 @@ impl Connection {
         &self,
         prepared: &mut Prepared,
         outcome: Option<&(Vec<u8>, u64, Option<u64>)>,
+        schema_before: Option<i64>,
     ) -> (u64, u64) {
         let Some((_, returned, first)) = outcome else {
             return (0, 0);
@@ -44,10 +55,24 @@ impl Connection {
             }
             read += returned;
         }
-        if facts.creates {
+        if facts.creates && self.schema_version().ok() != schema_before {
             written += 2;
         }
         (read, written)
+    }
+
+    /// The schema's version before a statement that may create something.
+    pub(super) fn schema_version_if(&self, facts: Facts) -> Result<Option<i64>, SqlError> {
+        if facts.creates {
+            self.schema_version().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn schema_version(&self) -> Result<i64, SqlError> {
+        let _trusted = Trusted::new(&self.control);
+        Ok(self.db.pragma("PRAGMA schema_version")?.unwrap_or(0))
     }
 
     /// Whether an INSERT looks for its key before it writes: the compiled program says.
@@ -96,7 +121,37 @@ impl Connection {
                 weights.insert(name.into(), weight);
             }
         }
-        lock(&self.control.rows).weights = weights;
+        let mut indexes: HashMap<Box<[u8]>, HashMap<Box<[u8]>, Vec<Option<Box<[u8]>>>>> =
+            HashMap::new();
+        let (statement, _) = self.db.prepare(
+            "SELECT i.tbl_name, i.name, x.name FROM sqlite_schema AS i, \
+             pragma_index_xinfo(i.name) AS x WHERE i.type = 'index' AND x.key",
+            false,
+        )?;
+        if let Some(mut statement) = statement {
+            while statement.step()? {
+                let (Column::Text(table), Column::Text(index)) =
+                    (statement.column(0), statement.column(1))
+                else {
+                    continue;
+                };
+                let column = match statement.column(2) {
+                    Column::Text(column) => Some(column.to_ascii_lowercase().into()),
+                    _ => None,
+                };
+                let of_table = indexes
+                    .entry(table.to_ascii_lowercase().into())
+                    .or_default();
+                of_table.entry(index.into()).or_default().push(column);
+            }
+        }
+        let mut rows = lock(&self.control.rows);
+        rows.weights = weights;
+        rows.indexes = indexes
+            .into_iter()
+            .map(|(table, indexes)| (table, indexes.into_values().collect()))
+            .collect();
+        drop(rows);
         self.schema_changed = false;
         Ok(())
     }
@@ -105,14 +160,58 @@ impl Connection {
 /// Counts what the connection's row hook is told.
 #[derive(Default)]
 pub(super) struct RowCounter {
-    /// Rows that one change of a table counts as. A table that is missing is counted as 1.
+    /// Rows that one new row of a table counts as. A table that is missing is counted as 1.
     weights: HashMap<Box<[u8]>, u64>,
+    /// The columns of each index of a table; `None` for an expression. Names in lower case.
+    indexes: HashMap<Box<[u8]>, Vec<Vec<Option<Box<[u8]>>>>>,
+    /// What the statement that is being compiled sets.
+    noted: Updates,
+    /// Rows that one changed row of a table counts as, in the statement that runs.
+    updating: HashMap<Box<[u8]>, u64>,
     pub(super) written: u64,
 }
 
 impl RowCounter {
-    pub(super) fn count(&mut self, table: &[u8]) {
-        self.written += self.weights.get(table).copied().unwrap_or(1);
+    /// Forgets the statement before; this one sets these columns.
+    pub(super) fn begin(&mut self, updates: &Updates) {
+        self.written = 0;
+        self.updating.clear();
+        for (table, _) in updates {
+            let indexes = self.indexes.get(table).map_or(&[][..], Vec::as_slice);
+            let touched = indexes.iter().filter(|columns| {
+                columns.iter().any(|indexed| {
+                    indexed.as_ref().is_none_or(|indexed| {
+                        updates
+                            .iter()
+                            .any(|(of, column)| of == table && column == indexed)
+                    })
+                })
+            });
+            let rows = 1 + touched.count() as u64;
+            self.updating.insert(table.clone(), rows);
+        }
+    }
+
+    pub(super) fn note_update(&mut self, table: &str, column: &str) {
+        let lower = |name: &str| name.to_ascii_lowercase().into_bytes().into();
+        self.noted.push((lower(table), lower(column)));
+    }
+
+    pub(super) fn take_updates(&mut self) -> Updates {
+        std::mem::take(&mut self.noted)
+    }
+
+    pub(super) fn count(&mut self, change: c_int, table: &[u8]) {
+        let weight = self.weights.get(table).copied().unwrap_or(1);
+        self.written += match change {
+            sqlite::SQLITE_DELETE => weight.min(1),
+            sqlite::SQLITE_UPDATE if !self.updating.is_empty() => self
+                .updating
+                .get(table.to_ascii_lowercase().as_slice())
+                .copied()
+                .unwrap_or(weight),
+            _ => weight,
+        };
     }
 }
 

@@ -117,6 +117,36 @@ async fn schema_changes_joins_and_in_lists_count_as_on_d1() {
     assert_eq!(counts(&world, "DROP TABLE cde").await.1, 0);
 }
 
+// workerd, as wrangler 4.164 runs it: a deleted row counts once whatever its indexes, a
+// changed one with the indexes on what is set, and CREATE without effect counts nothing.
+#[tokio::test]
+async fn changes_count_only_the_indexes_that_they_touch() {
+    let world = tables(0).await;
+    world
+        .ok("CREATE TABLE u (id INTEGER PRIMARY KEY, a UNIQUE, b, c)")
+        .await;
+    world.ok("CREATE INDEX u_b ON u (b)").await;
+    assert_eq!(
+        counts(&world, "INSERT INTO u (a, b) VALUES (1, 1), (2, 2)")
+            .await
+            .1,
+        6
+    );
+    assert_eq!(counts(&world, "UPDATE u SET c = 1").await.1, 2);
+    assert_eq!(counts(&world, "UPDATE u SET B = b + 1, c = 2").await.1, 4);
+    let upsert = "INSERT INTO u (a, b) VALUES (1, 9) ON CONFLICT (a) DO UPDATE SET c = 3";
+    assert_eq!(counts(&world, upsert).await.1, 1);
+    assert_eq!(counts(&world, "DELETE FROM u WHERE id = 1").await.1, 1);
+    assert_eq!(
+        counts(&world, "CREATE TABLE IF NOT EXISTS u (x)").await.1,
+        0
+    );
+    assert_eq!(
+        counts(&world, "CREATE TABLE IF NOT EXISTS w (x)").await.1,
+        2
+    );
+}
+
 // storage.md 2.8: a virtual table's update counts once, what it keeps inside does not.
 #[tokio::test]
 async fn a_row_of_a_full_text_table_counts_once() {
