@@ -1,6 +1,7 @@
 //! A project's folder as a version: the wrangler file, the secrets, the code, the static
 //! files.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,19 +18,40 @@ use engawa_storage::d1::{D1QueryOptions, D1Statement};
 use engawa_storage::{NewAsset, Storage};
 
 use crate::tools::{self, Tools};
+use crate::watch::Watched;
 
 /// Files that are read and stored together: their folders are synced once.
 const STORE_TOGETHER: usize = 64;
+/// Bytes that are read together, or a single file.
+const STORE_TOGETHER_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Builds one project again and again.
 pub(crate) struct Projects {
+    programs: engawa_project::Tools,
     dir: PathBuf,
     env: Option<Environment>,
     clock: Clock,
-    /// Away while a build runs.
+    /// Away while a build runs, and lost with one that ended in a defect.
     builder: Option<Builder>,
     config: Option<Config>,
-    watched: Vec<PathBuf>,
+    looked_at: LookedAt,
+}
+
+/// What a build has looked at.
+#[derive(Default)]
+struct LookedAt {
+    paths: Vec<PathBuf>,
+    /// Whether the project's own folder is its output folder, too.
+    serves_root: bool,
+}
+
+/// What came of storing a build's static files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prepared {
+    /// All are there.
+    Stored,
+    /// One has changed since it was looked at: build again.
+    Outdated,
 }
 
 /// What came of a build.
@@ -56,20 +78,15 @@ impl Projects {
             esbuild: tools.esbuild.clone(),
             unenv_root: Some(tools.root.join("node_modules")),
         };
-        let builder = Builder::new(
-            programs,
-            BuildOptions {
-                mode: BuildMode::Dev,
-            },
-        )
-        .context("cannot create a temporary folder for building")?;
+        let builder = Some(new_builder(&programs)?);
         Ok(Self {
+            programs,
             dir,
             env,
             clock,
-            builder: Some(builder),
+            builder,
             config: None,
-            watched: Vec::new(),
+            looked_at: LookedAt::default(),
         })
     }
 
@@ -78,24 +95,30 @@ impl Projects {
     /// # Errors
     /// What is wrong with the project, as it is to be shown.
     pub(crate) async fn build(&mut self, account: AccountId) -> anyhow::Result<Built> {
-        let mut builder = self.builder.take().context("a build was ended half-way")?;
+        let mut builder = match self.builder.take() {
+            Some(builder) => builder,
+            None => new_builder(&self.programs)?,
+        };
         let (dir, env, clock) = (self.dir.clone(), self.env, self.clock.clone());
         let job = tokio::task::spawn_blocking(move || {
-            let mut watched = Vec::new();
-            let result = build(&mut builder, &dir, env, &clock, account, &mut watched);
-            (builder, watched, result)
+            let mut looked_at = LookedAt::default();
+            let result = build(&mut builder, &dir, env, &clock, account, &mut looked_at);
+            (builder, looked_at, result)
         });
-        let (builder, watched, result) = job.await.context("the build ended in a defect")?;
+        let (builder, looked_at, result) = job.await.context("the build ended in a defect")?;
         self.builder = Some(builder);
-        self.watched = watched;
+        self.looked_at = looked_at;
         let (built, config) = result?;
         self.config = Some(config);
         Ok(built)
     }
 
-    /// The project's folder, and every file and folder that the last build looked at.
-    pub(crate) fn watched(&self) -> (&Path, &[PathBuf]) {
-        (&self.dir, &self.watched)
+    /// What to watch: every file and folder that the last build looked at.
+    pub(crate) fn watched(&self) -> Watched<'_> {
+        Watched {
+            paths: &self.looked_at.paths,
+            root: (!self.looked_at.serves_root).then_some(&*self.dir),
+        }
     }
 
     /// Stores a build's static files, and makes the resources known by the names that
@@ -103,7 +126,11 @@ impl Projects {
     ///
     /// # Errors
     /// When the disk does not take them.
-    pub(crate) async fn prepare(&self, storage: &Storage, built: &Built) -> anyhow::Result<()> {
+    pub(crate) async fn prepare(
+        &self,
+        storage: &Storage,
+        built: &Built,
+    ) -> anyhow::Result<Prepared> {
         let version = &built.version;
         storage.catalog().ensure_account(&version.account).await?;
         for database in self.config.iter().flat_map(|config| &config.d1_databases) {
@@ -125,36 +152,32 @@ impl Projects {
             .assets()
             .missing(&version.account, &version.project, keys)
             .await?;
-        let missing: Vec<_> = built
+        let missing: HashSet<String> = missing.into_iter().collect();
+        let mut missing = built
             .asset_files
             .iter()
-            .filter(|file| missing.iter().any(|key| **key == *file.key))
-            .collect();
-        for files in missing.chunks(STORE_TOGETHER) {
-            let mut assets = Vec::with_capacity(files.len());
-            for file in files {
-                let bytes = tokio::fs::read(&file.path)
-                    .await
-                    .with_context(|| format!("cannot read {}", file.path.display()))?;
-                assets.push(NewAsset {
-                    key: file.key.to_string(),
-                    // npm `path.extname`, which is what the key was made with.
-                    extensions: vec![
-                        file.path
-                            .extension()
-                            .unwrap_or_default()
-                            .to_string_lossy()
-                            .into_owned(),
-                    ],
-                    bytes: bytes.into(),
-                });
+            .filter(|file| missing.contains(&*file.key))
+            .peekable();
+        while missing.peek().is_some() {
+            let mut assets = Vec::new();
+            let mut bytes = 0;
+            while assets.len() < STORE_TOGETHER
+                && let Some(file) = missing.next_if(|file| {
+                    assets.is_empty() || bytes + file.size_bytes <= STORE_TOGETHER_BYTES
+                })
+            {
+                bytes += file.size_bytes;
+                match read_asset(file).await? {
+                    Some(asset) => assets.push(asset),
+                    None => return Ok(Prepared::Outdated),
+                }
             }
             storage
                 .assets()
                 .put_many(&version.account, &version.project, assets)
                 .await?;
         }
-        Ok(())
+        Ok(Prepared::Stored)
     }
 
     /// A line for each database that has migrations to be applied.
@@ -168,7 +191,9 @@ impl Projects {
             let Ok(migrations) = Migrations::new(config, database) else {
                 continue;
             };
-            let applied = applied(storage, &database.local_id, &migrations).await;
+            let Some(applied) = applied(storage, &database.local_id, &migrations).await else {
+                continue;
+            };
             let Ok(pending) = migrations.pending(&applied) else {
                 continue;
             };
@@ -177,10 +202,10 @@ impl Projects {
                     .database_name
                     .as_deref()
                     .unwrap_or(&database.binding);
+                let verb = if pending.len() == 1 { "is" } else { "are" };
                 lines.push(format!(
-                    "{} of {name} {} pending: {}\n  Apply with: engawa d1 migrations apply {name} --local",
-                    pending.len(),
-                    if pending.len() == 1 { "migration is" } else { "migrations are" },
+                    "{} of {name} {verb} pending: {}\n  Apply with: engawa d1 migrations apply {name} --local",
+                    counted(pending.len(), "migration"),
                     pending.join(", "),
                 ));
             }
@@ -189,8 +214,46 @@ impl Projects {
     }
 }
 
-/// The names in a database's table of migrations; none if there is no table yet.
-async fn applied(storage: &Storage, database: &DatabaseId, migrations: &Migrations) -> Vec<String> {
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A file that is still what the build has seen.
+async fn read_asset(file: &AssetFile) -> anyhow::Result<Option<NewAsset>> {
+    let path = file.path.clone();
+    // npm `path.extname`, which is what the key was made with.
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let read = tokio::task::spawn_blocking({
+        let (path, extension) = (path.clone(), extension.clone());
+        move || {
+            let bytes = std::fs::read(path)?;
+            let key = engawa_storage::asset_key(&bytes, &extension);
+            Ok::<_, std::io::Error>((bytes, key))
+        }
+    });
+    match read.await.context("reading ended in a defect")? {
+        Ok((bytes, key)) if *key == *file.key => Ok(Some(NewAsset {
+            key,
+            extensions: vec![extension],
+            bytes: bytes.into(),
+        })),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The names in a database's table of migrations: none if there is no table yet, and
+/// nothing if the database does not tell.
+async fn applied(
+    storage: &Storage,
+    database: &DatabaseId,
+    migrations: &Migrations,
+) -> Option<Vec<String>> {
     let statement = D1Statement::new(migrations.applied_sql());
     let answer = storage
         .d1()
@@ -201,20 +264,25 @@ async fn applied(storage: &Storage, database: &DatabaseId, migrations: &Migratio
             D1QueryOptions::default(),
         )
         .await;
-    let Ok(answer) = answer else {
-        return Vec::new();
+    let answer = match answer {
+        Ok(answer) => answer.value,
+        Err(error) if error.message().starts_with("no such table") => return Some(Vec::new()),
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell which migrations are applied");
+            return None;
+        }
     };
-    let rows = answer
-        .value
-        .results
-        .first()
-        .map(|result| serde_json::from_slice::<serde_json::Value>(&result.results_json));
-    let Some(Ok(serde_json::Value::Array(rows))) = rows else {
-        return Vec::new();
+    let rows = &answer.results.first()?.results_json;
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(rows).ok()?;
+    let names = rows.iter().filter_map(|row| row["name"].as_str());
+    Some(names.map(str::to_owned).collect())
+}
+
+fn new_builder(programs: &engawa_project::Tools) -> anyhow::Result<Builder> {
+    let options = BuildOptions {
+        mode: BuildMode::Dev,
     };
-    rows.iter()
-        .filter_map(|row| row["name"].as_str().map(str::to_owned))
-        .collect()
+    Builder::new(programs.clone(), options).context("cannot create a temporary folder for building")
 }
 
 fn build(
@@ -223,11 +291,19 @@ fn build(
     env: Option<Environment>,
     clock: &Clock,
     account: AccountId,
-    watched: &mut Vec<PathBuf>,
+    looked_at: &mut LookedAt,
 ) -> anyhow::Result<(Built, Config)> {
+    let LookedAt { paths, serves_root } = looked_at;
     // Also when the build does not get far: the edit that mends it must be seen.
-    watched.extend(["wrangler.json", "wrangler.jsonc", "wrangler.toml"].map(|name| dir.join(name)));
-    watched.push(dir.to_owned());
+    let settings = [
+        "wrangler.json",
+        "wrangler.jsonc",
+        "wrangler.toml",
+        ".dev.vars",
+        ".env",
+    ];
+    paths.extend(settings.map(|name| dir.join(name)));
+    paths.push(dir.to_owned());
     let options = LoadOptions {
         env,
         today: date_of_ms(clock.now_ms()),
@@ -238,7 +314,9 @@ fn build(
     };
     let (config, mut diagnostics) = Project::load(dir, &options)?;
     let dev_vars = DevVars::load(&config.root, env)?;
-    watched.extend(dev_vars.files.iter().cloned());
+    paths.extend(dev_vars.files.iter().cloned());
+    let output_dir = config.pages_build_output_dir.as_deref();
+    *serves_root = output_dir.is_some_and(|output| is_same_folder(&config.root.join(output), dir));
     for name in config.shadowed_dev_vars(&dev_vars) {
         let text =
             format!("The secret {name} is not used: a binding of the wrangler file has that name.");
@@ -255,7 +333,7 @@ fn build(
         bindings: config.bindings(&dev_vars),
     };
     let built = builder.build(&config, identity);
-    watched.extend(builder.watched().iter().cloned());
+    paths.extend(builder.watched().iter().cloned());
     let built = built?;
     diagnostics.extend(built.diagnostics);
     let built = Built {
@@ -264,6 +342,11 @@ fn build(
         asset_files: built.asset_files,
     };
     Ok((built, config))
+}
+
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(one).is_some_and(|one| real(other) == Some(one))
 }
 
 /// 32 random hex digits; the first eight name the deployment's own host.

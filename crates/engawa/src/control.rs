@@ -12,8 +12,18 @@ use http::Request;
 /// Serves the control socket until it is dropped.
 pub(crate) struct Control {
     // Dropped in this order: first no new calls, then the thread.
-    _guard: ListenerGuard,
-    _plane: DataPlane,
+    guard: ListenerGuard,
+    plane: DataPlane,
+}
+
+impl Control {
+    /// Takes no new clients, and lets those that are there finish what they came for, for
+    /// at most `deadline`. A command makes several calls, so ending its connection
+    /// between two of them would end the command.
+    pub(crate) async fn leave(self, deadline: Duration) {
+        self.guard.leave(deadline).await;
+        drop(self.plane);
+    }
 }
 
 /// Serves the API on the control socket of a data folder, on a thread of its own, so that

@@ -5,20 +5,23 @@
 //! then published; a broken one changes nothing but what the terminal and the browser
 //! say.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use engawa_gateway::{BuildState, DevSignals, ListenerGuard, RouteTable};
 use engawa_model::{AccountId, Clock, Environment, Version};
-use engawa_runtime::{CapacityLimits, Egress, LogLevel, RuntimeOptions};
-use engawa_storage::{Owner, Storage, StorageOptions};
-use tokio::task::JoinSet;
+use engawa_project::Diagnostic;
+use engawa_runtime::{CapacityLimits, Egress, LogLevel, Pool, RuntimeOptions};
+use engawa_storage::{Owner, OwnerError, Storage, StorageOptions};
+use tokio::task::JoinHandle;
 
-use crate::build::Projects;
-use crate::control;
-use crate::platform::{Deployment, Platform, drain};
+use crate::build::{Prepared, Projects};
+use crate::control::{self, Control};
+use crate::platform::{DRAIN, Deployment, Platform, drain};
 use crate::state;
 use crate::terminal;
 use crate::tools::Tools;
@@ -27,6 +30,13 @@ use crate::watch::Watcher;
 /// Old versions that may linger for what is left of their requests; the oldest of more
 /// goes early.
 const LINGERING: usize = 3;
+
+/// What is written beside the lock on the state folder.
+const PURPOSE: &str = "engawa dev";
+/// A command that has the state folder is waited for this long: most take no second.
+const COMMAND_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -68,7 +78,7 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || Tools::find_or_install(Some(&dir))).await??
     };
     let state_dir = state::dir(&options.dir, options.persist_to.as_deref())?;
-    let owner = Owner::acquire(&state_dir, "engawa dev")?;
+    let owner = own(&state_dir).await?;
     let storage = Storage::open(&owner, StorageOptions::new(&state_dir))?;
     let control = control::serve(&owner, &storage).context("cannot serve the control socket")?;
     let platform = Platform::new(
@@ -85,9 +95,10 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
         projects: Projects::new(&tools, project_dir, options.env, Clock::system())?,
         signals: DevSignals::new(),
         live: None,
-        lingering: JoinSet::new(),
+        lingering: VecDeque::new(),
         generation: 0,
         failed_before: false,
+        told: Vec::new(),
         options,
     };
     session.publish();
@@ -101,25 +112,56 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
 
     let mut stop = Stop::listen()?;
     let mut watcher = Watcher::new().context("cannot watch files")?;
-    tokio::select! {
-        () = session.rebuild(&mut watcher) => {}
-        () = stop.requested() => return Ok(()),
-    }
-    session.name_pending_migrations().await;
-    terminal::output(&format!("Ready on http://{address}"));
-    loop {
-        tokio::select! {
-            () = watcher.changed() => session.rebuild(&mut watcher).await,
-            () = stop.requested() => break,
+    let stopped = tokio::select! {
+        () = session.rebuild(&mut watcher) => false,
+        () = stop.requested() => true,
+    };
+    if !stopped {
+        session.name_pending_migrations().await;
+        terminal::output(&format!("Ready on http://{address}"));
+        loop {
+            // A build that takes long, or a worker that does not come up, must not keep
+            // anyone from leaving.
+            let edited = async {
+                watcher.changed().await;
+                session.rebuild(&mut watcher).await;
+            };
+            tokio::select! {
+                () = edited => {}
+                () = stop.requested() => break,
+            }
         }
     }
     terminal::note(
         "Stopping: letting requests and their waitUntil end. Press Ctrl-C again to cut that short.",
     );
-    session.stop(guard, &mut stop).await;
-    drop(control);
+    session.stop(guard, control, &mut stop).await;
     drop(owner);
     Ok(())
+}
+
+/// Takes the state folder. Another server keeps it, and is named at once; a command gives
+/// it back soon.
+async fn own(state_dir: &Path) -> anyhow::Result<Owner> {
+    let deadline = Instant::now() + COMMAND_ENDS_WITHIN;
+    let mut told = false;
+    loop {
+        match Owner::acquire(state_dir, PURPOSE) {
+            Err(OwnerError::Held { what, pid, .. })
+                if what != PURPOSE && Instant::now() < deadline =>
+            {
+                if !told {
+                    let pid = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+                    terminal::note(&format!(
+                        "Waiting for {what}{pid}, which has the state folder."
+                    ));
+                    told = true;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 struct Session {
@@ -127,29 +169,40 @@ struct Session {
     projects: Projects,
     signals: DevSignals,
     live: Option<Deployment>,
-    lingering: JoinSet<()>,
+    /// Versions that are published no more, oldest first.
+    lingering: VecDeque<Lingering>,
     generation: u64,
     /// Whether some build has failed: then the first good one is news.
     failed_before: bool,
+    /// The findings that were shown last: they are news only when they change.
+    told: Vec<String>,
     options: DevOptions,
+}
+
+/// A version that is published no more, while it ends.
+struct Lingering {
+    pool: Option<Arc<Pool>>,
+    gone: JoinHandle<()>,
 }
 
 impl Session {
     /// Builds what lies in the folder now, and serves it if it is sound.
     async fn rebuild(&mut self, watcher: &mut Watcher) {
+        let began = SystemTime::now();
         let built = self.projects.build(AccountId::local()).await;
-        let (root, paths) = self.projects.watched();
-        watcher.watch(root, paths);
+        watcher.watch(&self.projects.watched(), began);
         let deployed = match built {
             Ok(built) => {
-                for diagnostic in &built.diagnostics {
-                    terminal::diagnostic(diagnostic);
-                }
+                self.tell(&built.diagnostics);
                 if self.is_served(&built.version) {
                     return;
                 }
                 match self.projects.prepare(self.platform.storage(), &built).await {
-                    Ok(()) => {
+                    Ok(Prepared::Outdated) => {
+                        watcher.look_again();
+                        return;
+                    }
+                    Ok(Prepared::Stored) => {
                         self.platform
                             .deploy(built.version, self.options.log_level)
                             .await
@@ -189,6 +242,14 @@ impl Session {
         }
     }
 
+    fn tell(&mut self, diagnostics: &[Diagnostic]) {
+        let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        if texts != self.told {
+            diagnostics.iter().for_each(terminal::diagnostic);
+            self.told = texts;
+        }
+    }
+
     /// Whether an edit has changed nothing, as one that only touches a file. After a
     /// failed build the good version is published again, so that the error goes away.
     fn is_served(&self, version: &Version) -> bool {
@@ -223,13 +284,14 @@ impl Session {
     }
 
     fn let_go(&mut self, old: Deployment) {
-        while self.lingering.try_join_next().is_some() {}
-        if self.lingering.len() >= LINGERING
-            && let Some(pool) = &old.pool
-        {
-            pool.hurry();
-        }
-        self.lingering.spawn(old.retire());
+        self.lingering
+            .retain(|lingering| !lingering.gone.is_finished());
+        self.lingering.push_back(Lingering::new(old));
+        let surplus = self.lingering.len().saturating_sub(LINGERING);
+        self.lingering
+            .iter()
+            .take(surplus)
+            .for_each(Lingering::hurry);
     }
 
     async fn name_pending_migrations(&self) {
@@ -242,31 +304,48 @@ impl Session {
         }
     }
 
-    /// The order matters: visitors first, then the workers they wait for, then the store
-    /// that the workers write to.
-    async fn stop(mut self, guard: ListenerGuard, stop: &mut Stop) {
-        let pools: Vec<_> = self
-            .live
-            .iter()
-            .filter_map(|live| live.pool.clone())
-            .collect();
-        let graceful = async {
-            drain(guard).await;
-            if let Some(live) = self.live.take() {
-                self.lingering.spawn(live.retire());
-            }
-            while self.lingering.join_next().await.is_some() {}
+    /// The order matters: visitors and commands first, then the workers they wait for, then
+    /// the store that the workers write to.
+    async fn stop(mut self, guard: ListenerGuard, control: Control, stop: &mut Stop) {
+        let drained = async {
+            tokio::join!(drain(guard), control.leave(DRAIN));
         };
-        tokio::select! {
-            () = graceful => {}
-            () = stop.requested() => {
-                for pool in pools {
-                    pool.hurry();
+        let mut cut_short = tokio::select! {
+            () = drained => false,
+            () = stop.requested() => true,
+        };
+        if let Some(live) = self.live.take() {
+            self.lingering.push_back(Lingering::new(live));
+        }
+        for lingering in &mut self.lingering {
+            if !cut_short {
+                tokio::select! {
+                    // An error means that it panicked, which has been told.
+                    _ = &mut lingering.gone => {}
+                    () = stop.requested() => cut_short = true,
                 }
             }
         }
+        if cut_short {
+            self.lingering.iter().for_each(Lingering::hurry);
+        }
         self.platform.table().publish(RouteTable::default());
         self.platform.close().await;
+    }
+}
+
+impl Lingering {
+    fn new(old: Deployment) -> Self {
+        let pool = old.pool.clone();
+        let gone = tokio::spawn(old.retire());
+        Self { pool, gone }
+    }
+
+    /// Cuts its waiting short.
+    fn hurry(&self) {
+        if let Some(pool) = &self.pool {
+            pool.hurry();
+        }
     }
 }
 

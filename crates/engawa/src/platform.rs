@@ -23,7 +23,7 @@ use http::{Request, Response};
 use crate::terminal;
 
 /// How long requests under way may take when the program ends, or a version goes.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
 pub(crate) struct Platform {

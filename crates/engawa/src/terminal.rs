@@ -25,7 +25,7 @@ pub(crate) fn output(line: &str) {
 }
 
 /// Whether standard output is read by a person. wrangler prints JSON otherwise.
-pub fn is_for_people() -> bool {
+pub(crate) fn is_for_people() -> bool {
     std::io::stdout().is_terminal()
 }
 

@@ -84,7 +84,8 @@ impl ConnInfo {
     pub async fn draining(&self) {
         let mut phase = self.phase.clone();
         // An error means that the listener is gone.
-        let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        let ending = |phase: &Phase| matches!(phase, Phase::Draining | Phase::Closed);
+        let _ = phase.wait_for(ending).await;
     }
 
     /// Returns when the connection must end at once. A tunnel that outlives its request
@@ -285,7 +286,18 @@ impl ListenerGuard {
     /// Stops accepting, lets requests under way end, closes idle connections, and after
     /// `deadline` whatever is left. Tells whether all ended by themselves.
     pub async fn drain(self, deadline: Duration) -> bool {
-        self.listener.phase.send_replace(Phase::Draining);
+        self.end(Phase::Draining, deadline).await
+    }
+
+    /// Stops accepting and waits until the clients have gone by themselves, and after
+    /// `deadline` drops whatever is left. It is for clients that make several calls on one
+    /// connection and then go; an idle connection holds it up. Tells whether all went.
+    pub async fn leave(self, deadline: Duration) -> bool {
+        self.end(Phase::Leaving, deadline).await
+    }
+
+    async fn end(self, phase: Phase, deadline: Duration) -> bool {
+        self.listener.phase.send_replace(phase);
         let all = Arc::clone(&self.listener.permits).acquire_many_owned(self.listener.all_permits);
         let ended = tokio::time::timeout(deadline, all).await.is_ok();
         self.listener.phase.send_replace(Phase::Closed);
@@ -296,11 +308,11 @@ impl ListenerGuard {
 impl Drop for ListenerGuard {
     fn drop(&mut self) {
         self.listener.phase.send_if_modified(|phase| {
-            let serving = *phase == Phase::Serving;
-            if serving {
+            let ending = matches!(phase, Phase::Draining | Phase::Closed);
+            if !ending {
                 *phase = Phase::Draining;
             }
-            serving
+            !ending
         });
     }
 }
@@ -316,6 +328,9 @@ struct Listener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// Nothing new is accepted; connections go on for as long as their clients like.
+    Leaving,
+    /// Connections end after the request under way.
     Draining,
     Closed,
 }
@@ -426,7 +441,7 @@ where
                 let now = *phase.borrow_and_update();
                 match now {
                     _ if changed.is_err() => return,
-                    Phase::Serving => {}
+                    Phase::Serving | Phase::Leaving => {}
                     Phase::Draining => connection.as_mut().graceful_shutdown(),
                     Phase::Closed => return,
                 }

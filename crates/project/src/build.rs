@@ -179,6 +179,8 @@ impl Builder {
                 .and_then(|assets| assets.directory.as_deref()),
         };
         let output_dir = output_dir.map(|folder| bundle::esbuild::normalize(&root.join(folder)));
+        // Also while it is missing: a tool may be about to make it.
+        watch.extend(output_dir.clone());
 
         let Self {
             tools,

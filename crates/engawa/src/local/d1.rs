@@ -23,7 +23,13 @@ pub(crate) enum D1Command {
         /// The database's name or binding.
         database: String,
         /// The SQL.
-        #[arg(long, conflicts_with = "file", required_unless_present = "file")]
+        // SQL may begin with a comment.
+        #[arg(
+            long,
+            conflicts_with = "file",
+            required_unless_present = "file",
+            allow_hyphen_values = true
+        )]
         command: Option<String>,
         /// A file of SQL, executed as one transaction.
         #[arg(long)]
@@ -166,7 +172,8 @@ async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
 fn create(config: &Config, database: &str, message: &str) -> anyhow::Result<()> {
     let migrations = Migrations::new(config, configured(config, database)?)?;
     let file = migrations.create(message, Clock::system().now_ms())?;
-    terminal::output(&file.display().to_string());
+    let shown = file.strip_prefix(".").unwrap_or(&file);
+    terminal::output(&shown.display().to_string());
     terminal::note(&format!(
         "Created a migration. Write its SQL into the file, then: engawa d1 migrations apply {database} --local"
     ));

@@ -50,7 +50,11 @@ pub(crate) enum KeyCommand {
         /// The key.
         key: String,
         /// The value.
-        #[arg(conflicts_with = "path", required_unless_present = "path")]
+        #[arg(
+            conflicts_with = "path",
+            required_unless_present = "path",
+            allow_negative_numbers = true
+        )]
         value: Option<String>,
         /// A file that holds the value.
         #[arg(long)]

@@ -8,7 +8,7 @@ mod d1;
 mod kv;
 mod r2;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};

@@ -122,11 +122,14 @@ async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
                 }
                 None => super::file_body(tokio::io::stdin()),
             };
-            local.client.put_raw(&path(&object)?, headers, body).await?;
+            local
+                .client
+                .put_raw(&path(local, &object)?, headers, body)
+                .await?;
             terminal::note(&format!("Stored {object}."));
         }
         R2Command::Object(ObjectCommand::Get { object, file, pipe }) => {
-            let response = local.client.get_raw(&path(&object)?).await?;
+            let response = local.client.get_raw(&path(local, &object)?).await?;
             if pipe {
                 super::copy(response.into_body(), &mut tokio::io::stdout()).await?;
                 return Ok(());
@@ -135,7 +138,7 @@ async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
             super::save(response.into_body(), &file).await?;
         }
         R2Command::Object(ObjectCommand::Delete { object }) => {
-            local.client.delete(&path(&object)?, None).await?;
+            local.client.delete(&path(local, &object)?, None).await?;
             terminal::note(&format!("Deleted {object}."));
         }
         R2Command::Bucket(BucketCommand::List) => {
@@ -146,13 +149,36 @@ async fn perform(local: &Local, command: R2Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn path(object: &str) -> anyhow::Result<String> {
-    match object.split_once('/') {
-        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(format!(
-            "/r2/buckets/{}/objects/{}",
-            segment(bucket),
-            segment(key)
-        )),
-        _ => bail!("{object} does not name an object: write it as bucket/key."),
+/// The API's path of an object. A bucket that the project does not name may be meant, but
+/// is more often misspelt, so it is told.
+fn path(local: &Local, object: &str) -> anyhow::Result<String> {
+    let named = object
+        .split_once('/')
+        .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty());
+    let Some((bucket, key)) = named else {
+        bail!("{object} does not name an object: write it as bucket/key.");
+    };
+    let buckets = &local.config.r2_buckets;
+    if !buckets
+        .iter()
+        .any(|known| known.local_name.as_str() == bucket)
+    {
+        let known: Vec<&str> = buckets
+            .iter()
+            .map(|known| known.local_name.as_str())
+            .collect();
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        terminal::note(&format!(
+            "The wrangler file has no R2 bucket {bucket}: it has {known}."
+        ));
     }
+    Ok(format!(
+        "/r2/buckets/{}/objects/{}",
+        segment(bucket),
+        segment(key)
+    ))
 }
