@@ -44,7 +44,10 @@ binding = "AE"
 
 /// Serves a project with [`WRANGLER`], a page, and these further files.
 pub(crate) fn project(files: &[(&str, &str)]) -> TestProject {
-    let project = TestProject::new(&[("wrangler.toml", WRANGLER), ("public/index.html", "<h1>It</h1>")]);
+    let project = TestProject::new(&[
+        ("wrangler.toml", WRANGLER),
+        ("public/index.html", "<h1>It</h1>"),
+    ]);
     for (name, text) in files {
         project.write(name, text);
     }
