@@ -499,7 +499,7 @@ fn kill_during_start(project: &TestProject, random: &mut Random) {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(random.below(1200)));
+    std::thread::sleep(Duration::from_millis(random.below(400)));
     child.kill().unwrap();
     child.wait().unwrap();
 }
