@@ -46,9 +46,23 @@ impl Error {
         self.kind
     }
 
-    /// The text for the user.
+    /// The text for whoever runs the machine: it may name files.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The text for a tenant's code, which learns nothing of the machine.
+    pub fn public_message(&self) -> &str {
+        match self.kind {
+            ErrorKind::DiskFull => "The disk is full.",
+            ErrorKind::Unknown => {
+                "It is not known whether the write was stored. Please read and try again."
+            }
+            ErrorKind::Corrupt | ErrorKind::Internal => {
+                "We encountered an internal error. Please try again."
+            }
+            _ => &self.message,
+        }
     }
 
     /// A failed step on a file or folder: `step` is a verb phrase, as in "write".

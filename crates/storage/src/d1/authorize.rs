@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) transaction: bool,
     /// `CREATE …`.
     pub(super) creates: bool,
+    /// `CREATE INDEX`, `CREATE TRIGGER`.
+    pub(super) creates_one_row: bool,
     /// `ALTER TABLE`: the new name has to be looked at afterwards.
     pub(super) alters: bool,
     /// Changes the schema.
@@ -85,6 +87,8 @@ pub(super) fn is_allowed<'a>(
             allowed_name(first)
         }
         ffi::SQLITE_CREATE_INDEX | ffi::SQLITE_CREATE_TRIGGER => {
+            // The index of a UNIQUE column comes with its table.
+            facts.creates_one_row = !facts.creates;
             (facts.schema, facts.creates) = (true, true);
             allowed_name(first) && allowed_name(second)
         }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use engawa_model::limits;
 use rusqlite::ffi as sqlite;
 
-use self::rows::{RowCounter, Updates, starts_with_insert};
+use self::rows::{InsertExtras, RowCounter, Updates, starts_with_insert};
 use super::authorize::{self, Facts, TRANSACTION_DENIED};
 use super::errors::SqlError;
 use super::ffi::{Column, Db, Statement, Wal};
@@ -85,8 +85,8 @@ struct Kept {
 struct Prepared {
     statement: Statement,
     facts: Facts,
-    /// An INSERT that looks for its key first.
-    probes_key: bool,
+    /// Of an INSERT.
+    extras: InsertExtras,
     /// What it sets with UPDATE, also in triggers.
     updates: Updates,
 }
@@ -453,11 +453,11 @@ impl Connection {
         let mut prepared = Prepared {
             statement,
             facts,
-            probes_key: false,
+            extras: InsertExtras::default(),
             updates: lock(&self.control.rows).take_updates(),
         };
         if self.role == Role::Writer && facts.inserts && starts_with_insert(sql) {
-            prepared.probes_key = self.has_key_probe(&sql[..used]);
+            prepared.extras = self.insert_extras(&sql[..used]);
         }
         if self.schema_changed && !prepared.statement.is_readonly() {
             self.read_weights()?;
@@ -576,7 +576,7 @@ impl Connection {
             let mut prepared = Prepared {
                 statement,
                 facts,
-                probes_key: false,
+                extras: InsertExtras::default(),
                 updates,
             };
             if prepared.statement.parameter_count() > 0 {

@@ -167,6 +167,11 @@ impl R2Error {
     pub fn message(&self) -> &str {
         &self.message
     }
+
+    /// The text for a tenant's code: see [`Error::public_message`].
+    pub fn public_message(&self) -> &str {
+        self.source.as_ref().map_or(&self.message, Error::public_message)
+    }
 }
 
 impl From<R2Code> for R2Error {

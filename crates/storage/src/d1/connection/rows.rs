@@ -5,13 +5,14 @@
 //! visits of a statement's loops by scan status; `rows_written` counts the preupdate
 //! hook's calls: a deleted row as 1, a new one as 1 + the number of the table's indexes, a
 //! changed one as 1 + the number of indexes with a column that is set (all of them if an
-//! index holds an expression). Four corrections:
+//! index holds an expression). Five corrections:
 //! - `COUNT(*)` over a whole table has no loop: its result is added to the rows read.
 //! - An INSERT with an explicit integer key probes for it: 1 read a row. Whether there is
 //!   a probe is looked up once, in the compiled program.
 //! - An INSERT with RETURNING reads each row back: 1 more.
-//! - CREATE writes 2 rows to the schema, which the hook does not see; none if the schema
-//!   stays as it was (`IF NOT EXISTS`).
+//! - CREATE writes 2 rows to the schema (an index and a trigger 1), which the hook does
+//!   not see; none if the schema stays as it was (`IF NOT EXISTS`).
+//! - AUTOINCREMENT reads and writes a row of `sqlite_sequence`, of which it is not told.
 //!
 //! Tables inside of a virtual table (FTS5, R*Tree) do not count by themselves: the one of
 //! them that gets one row for each row of the virtual table counts as that row. Reads
@@ -49,14 +50,17 @@ impl Connection {
         }
         let mut written = lock(&self.control.rows).written;
         if facts.inserts && !facts.creates {
-            if prepared.probes_key {
+            if prepared.extras.probes_key {
                 // SQLite's own count of this statement's rows, without triggers.
                 read += self.db.changes().max(0).cast_unsigned();
             }
             read += returned;
+            if prepared.extras.counts_up {
+                (read, written) = (read + 1, written + 1);
+            }
         }
         if facts.creates && self.schema_version().ok() != schema_before {
-            written += 2;
+            written += if facts.creates_one_row { 1 } else { 2 };
         }
         (read, written)
     }
@@ -75,23 +79,26 @@ impl Connection {
         Ok(self.db.pragma("PRAGMA schema_version")?.unwrap_or(0))
     }
 
-    /// Whether an INSERT looks for its key before it writes: the compiled program says.
+    /// What an INSERT does besides: the compiled program says.
     ///
     /// What cannot be explained (a text just below the limit of length) counts as none.
-    pub(super) fn has_key_probe(&self, sql: &str) -> bool {
+    pub(super) fn insert_extras(&self, sql: &str) -> InsertExtras {
+        let mut extras = InsertExtras::default();
         let _trusted = Trusted::new(&self.control);
         let Ok((Some(mut statement), _)) = self.db.prepare(&format!("EXPLAIN {sql}"), false) else {
-            return false;
+            return extras;
         };
         while let Ok(true) = statement.step() {
             match statement.column(1) {
-                Column::Text(b"NotExists") => return true,
+                Column::Text(b"NotExists") => extras.probes_key = true,
+                // Only AUTOINCREMENT looks for the greatest key with it.
+                Column::Text(b"MemMax") => extras.counts_up = true,
                 // The end of the main program; those of triggers follow.
                 Column::Text(b"Halt") if statement.column(2) == Column::Integer(0) => break,
                 _ => {}
             }
         }
-        false
+        extras
     }
 
     /// Reads how many rows a change of each table counts as.
@@ -213,6 +220,15 @@ impl RowCounter {
             _ => weight,
         };
     }
+}
+
+/// What an INSERT reads and writes that the hook and scan status do not see.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct InsertExtras {
+    /// It looks for its key first.
+    probes_key: bool,
+    /// AUTOINCREMENT: it reads and writes a row of `sqlite_sequence`.
+    counts_up: bool,
 }
 
 /// Whether a text begins with INSERT or REPLACE. (One behind WITH counts one row

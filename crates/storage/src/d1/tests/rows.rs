@@ -137,6 +137,17 @@ async fn changes_count_only_the_indexes_that_they_touch() {
     let upsert = "INSERT INTO u (a, b) VALUES (1, 9) ON CONFLICT (a) DO UPDATE SET c = 3";
     assert_eq!(counts(&world, upsert).await.1, 1);
     assert_eq!(counts(&world, "DELETE FROM u WHERE id = 1").await.1, 1);
+    world
+        .ok("CREATE TABLE up (id INTEGER PRIMARY KEY AUTOINCREMENT, v)")
+        .await;
+    assert_eq!(
+        counts(&world, "CREATE INDEX up_v ON up (v)").await.1,
+        1,
+        "an index on no rows"
+    );
+    let insert = "INSERT INTO up (v) VALUES (1), (2)";
+    assert_eq!(counts(&world, insert).await, (1, 5));
+    assert_eq!(counts(&world, "INSERT INTO up VALUES (9, 1)").await, (2, 3));
     assert_eq!(
         counts(&world, "CREATE TABLE IF NOT EXISTS u (x)").await.1,
         0
