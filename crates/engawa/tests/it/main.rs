@@ -1,11 +1,14 @@
 //! The program as its users meet it: real HTTP, real workerd.
 
 mod bad_input;
+mod bindings;
 mod chat;
 mod crash;
 mod dev;
+mod functions;
 mod life;
 mod local;
+mod oracle;
 
 use std::path::Path;
 
