@@ -17,13 +17,17 @@ use engawa_project::{
 use engawa_storage::d1::{D1QueryOptions, D1Statement};
 use engawa_storage::{NewAsset, Storage};
 
+use crate::terminal;
 use crate::tools::{self, Tools};
 use crate::watch::Watched;
 
-/// Files that are read and stored together: their folders are synced once.
-const STORE_TOGETHER: usize = 64;
+/// Files that are read and stored together, and synced at once.
+const STORE_TOGETHER: usize = 2048;
 /// Bytes that are read together, or a single file.
 const STORE_TOGETHER_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Storing so many may take seconds.
+const WORTH_A_NOTE: usize = 5000;
 
 /// Builds one project again and again.
 pub(crate) struct Projects {
@@ -35,6 +39,8 @@ pub(crate) struct Projects {
     builder: Option<Builder>,
     config: Option<Config>,
     looked_at: LookedAt,
+    /// Keys of static files that are known to be stored.
+    stored: HashSet<Arc<str>>,
 }
 
 /// What a build has looked at.
@@ -87,6 +93,7 @@ impl Projects {
             builder,
             config: None,
             looked_at: LookedAt::default(),
+            stored: HashSet::new(),
         })
     }
 
@@ -127,7 +134,7 @@ impl Projects {
     /// # Errors
     /// When the disk does not take them.
     pub(crate) async fn prepare(
-        &self,
+        &mut self,
         storage: &Storage,
         built: &Built,
     ) -> anyhow::Result<Prepared> {
@@ -143,18 +150,22 @@ impl Projects {
                 .ensure_d1_database(&version.account, &database.local_id, name)
                 .await?;
         }
-        let keys = built
-            .asset_files
-            .iter()
-            .map(|file| file.key.to_string())
-            .collect();
+        let files = &built.asset_files;
+        // An edit of one file among 20,000 asks for one.
+        let new = files.iter().filter(|file| !self.stored.contains(&file.key));
         let missing = storage
             .assets()
-            .missing(&version.account, &version.project, keys)
+            .missing(
+                &version.account,
+                &version.project,
+                new.map(|file| file.key.to_string()).collect(),
+            )
             .await?;
+        if missing.len() >= WORTH_A_NOTE {
+            terminal::note(&format!("Storing {} static files …", missing.len()));
+        }
         let missing: HashSet<String> = missing.into_iter().collect();
-        let mut missing = built
-            .asset_files
+        let mut missing = files
             .iter()
             .filter(|file| missing.contains(&*file.key))
             .peekable();
@@ -177,6 +188,7 @@ impl Projects {
                 .put_many(&version.account, &version.project, assets)
                 .await?;
         }
+        self.stored = files.iter().map(|file| Arc::clone(&file.key)).collect();
         Ok(Prepared::Stored)
     }
 

@@ -140,11 +140,15 @@ impl LevelName {
     }
 }
 
+/// What is told of Engawa's own doings when `ENGAWA_LOG` does not say. `notify` warns of
+/// watches on folders that are gone, which is what folders do.
+const LOGGED: &str = "warn,notify=error";
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("ENGAWA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
