@@ -15,7 +15,9 @@ use anyhow::{Context as _, bail};
 use engawa_gateway::{BuildState, DevSignals, ListenerGuard, RouteTable};
 use engawa_model::{AccountId, Clock, Environment, Version};
 use engawa_project::Diagnostic;
-use engawa_runtime::{CapacityLimits, Egress, LogLevel, Pool, RuntimeOptions};
+use engawa_runtime::{
+    CapacityLimits, Egress, LogLevel, Pool, RuntimeOptions, WorkerTimes,
+};
 use engawa_storage::{Owner, OwnerError, Storage, StorageOptions};
 use tokio::task::JoinHandle;
 
@@ -87,6 +89,7 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
             workerd: tools.workerd.clone(),
             egress: Egress::development(),
             capacity: CapacityLimits::default(),
+            times: WorkerTimes::default(),
         },
     )?;
 

@@ -3,22 +3,23 @@
 //! Live processes are capped in number, by memory of their own, and for each project, so
 //! that a crawler on the old deployments of one project evicts only that project. When
 //! there is no room, the least recently used idle worker makes way; a busy one never
-//! does, and with none idle the start waits (its requests have deadlines of their own).
+//! does, and with none idle the start waits, as its requests do.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engawa_model::{AccountId, ProjectName};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::pool::Pool;
+use crate::pool::Shared;
 
 /// How long a start waits for room.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at who has become idle.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A worker is idle this long after its last answer: `waitUntil` may run until then.
-const IDLE_AFTER: Duration = Duration::from_secs(30);
+/// How long a worker that was asked to make way has for that, before another is asked.
+const MAKE_WAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// The caps.
 #[derive(Debug, Clone)]
@@ -33,7 +34,11 @@ pub struct CapacityLimits {
 
 impl Default for CapacityLimits {
     fn default() -> Self {
-        Self { processes: 256, processes_per_project: 16, memory_bytes: half_of_memory_bytes() }
+        Self {
+            processes: 256,
+            processes_per_project: 16,
+            memory_bytes: half_of_memory_bytes(),
+        }
     }
 }
 
@@ -41,6 +46,8 @@ impl Default for CapacityLimits {
 #[derive(Debug)]
 pub(crate) struct Capacity {
     limits: CapacityLimits,
+    /// A worker is idle this long after its last answer: `waitUntil` may run until then.
+    idle_after: Duration,
     state: Mutex<State>,
     freed: Notify,
 }
@@ -56,7 +63,7 @@ struct State {
 struct Tenant {
     account: AccountId,
     project: ProjectName,
-    pool: Weak<Pool>,
+    pool: Weak<Shared>,
 }
 
 /// A process's place; dropping it makes room.
@@ -81,15 +88,29 @@ impl Drop for Room {
     }
 }
 
+enum Admission {
+    Admitted(Room),
+    /// One was asked to make way.
+    Asked,
+    Full,
+}
+
 impl Capacity {
-    pub(crate) fn new(limits: CapacityLimits) -> Arc<Self> {
-        Arc::new(Self { limits, state: Mutex::default(), freed: Notify::new() })
+    pub(crate) fn new(limits: CapacityLimits, idle_after: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            idle_after,
+            state: Mutex::default(),
+            freed: Notify::new(),
+        })
     }
 
     /// Makes a pool known as one that can be asked to make way.
-    pub(crate) fn register(&self, account: &AccountId, project: &ProjectName, pool: &Arc<Pool>) {
+    pub(crate) fn register(&self, account: &AccountId, project: &ProjectName, pool: &Arc<Shared>) {
         let mut state = self.lock();
-        state.tenants.retain(|tenant| tenant.pool.strong_count() > 0);
+        state
+            .tenants
+            .retain(|tenant| tenant.pool.strong_count() > 0);
         state.tenants.push(Tenant {
             account: account.clone(),
             project: project.clone(),
@@ -97,34 +118,62 @@ impl Capacity {
         });
     }
 
-    /// Waits for room for one process.
-    pub(crate) async fn admit(self: &Arc<Self>, account: &AccountId, project: &ProjectName) -> Result<Room, String> {
+    /// Waits for room for one process; `None` when nothing has become idle for long.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        account: &AccountId,
+        project: &ProjectName,
+    ) -> Option<Room> {
         let deadline = Instant::now() + WAIT_MAX;
-        loop {
+        // Each start that waits asks one worker at a time, so that a burst of starts
+        // empties no more places than it needs.
+        let mut ask_from = Instant::now();
+        while Instant::now() < deadline {
             let freed = self.freed.notified();
-            if let Some(room) = self.try_admit(account, project) {
-                return Ok(room);
+            let may_ask = Instant::now() >= ask_from;
+            match self.try_admit(account, project, may_ask) {
+                Admission::Admitted(room) => return Some(room),
+                Admission::Asked => ask_from = Instant::now() + MAKE_WAY_WITHIN,
+                Admission::Full => {}
             }
-            if Instant::now() >= deadline {
-                return Err("no room for another worker process: raise the limit, or wait until others are idle".to_owned());
+            if tokio::time::timeout(LOOK_AGAIN, freed).await.is_ok() {
+                ask_from = Instant::now();
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
         }
+        None
     }
 
-    fn try_admit(self: &Arc<Self>, account: &AccountId, project: &ProjectName) -> Option<Room> {
+    /// Takes a place, or asks the idle worker that was used longest ago to make way.
+    fn try_admit(
+        self: &Arc<Self>,
+        account: &AccountId,
+        project: &ProjectName,
+        may_ask: bool,
+    ) -> Admission {
         let mut state = self.lock();
         let own = |other_account: &AccountId, other_project: &ProjectName| {
             other_account == account && other_project == project
         };
-        let of_project = state.places.iter().filter(|(account, project)| own(account, project)).count();
+        let of_project = state
+            .places
+            .iter()
+            .filter(|(account, project)| own(account, project))
+            .count();
         let project_is_full = of_project >= self.limits.processes_per_project;
         if !project_is_full
             && state.places.len() < self.limits.processes
             && (state.places.is_empty() || state.memory_bytes() < self.limits.memory_bytes)
         {
             state.places.push((account.clone(), project.clone()));
-            return Some(Room { capacity: Arc::clone(self), account: account.clone(), project: project.clone() });
+            let room = Room {
+                capacity: Arc::clone(self),
+                account: account.clone(),
+                project: project.clone(),
+            };
+            return Admission::Admitted(room);
+        }
+        if !may_ask {
+            return Admission::Full;
         }
         let idle = state
             .tenants
@@ -132,12 +181,15 @@ impl Capacity {
             .filter(|tenant| !project_is_full || own(&tenant.account, &tenant.project))
             .filter_map(|tenant| tenant.pool.upgrade())
             .filter_map(|pool| pool.idle_for().map(|idle_for| (idle_for, pool)))
-            .filter(|(idle_for, _)| *idle_for >= IDLE_AFTER)
+            .filter(|(idle_for, _)| *idle_for >= self.idle_after)
             .max_by_key(|(idle_for, _)| *idle_for);
-        if let Some((_, pool)) = idle {
-            pool.evict();
+        match idle {
+            Some((_, pool)) => {
+                pool.evict();
+                Admission::Asked
+            }
+            None => Admission::Full,
         }
-        None
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -147,7 +199,11 @@ impl Capacity {
 
 impl State {
     fn memory_bytes(&self) -> u64 {
-        self.tenants.iter().filter_map(|tenant| tenant.pool.upgrade()).map(|pool| pool.memory_bytes()).sum()
+        self.tenants
+            .iter()
+            .filter_map(|tenant| tenant.pool.upgrade())
+            .map(|pool| pool.memory_bytes())
+            .sum()
     }
 }
 
@@ -155,8 +211,14 @@ fn half_of_memory_bytes() -> u64 {
     let total_kib = std::fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-            line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemTotal:"))?;
+            line.trim()
+                .trim_end_matches(" kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
         })
         .unwrap_or(2 * 1024 * 1024);
     total_kib * 1024 / 2

@@ -9,20 +9,41 @@
 //! connections at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-/// How long requests that have no answer yet may hold up an instance that leaves.
-const DRAIN_MS: u64 = 30_000;
-/// How long a stream or a WebSocket may (a new version).
-const DRAIN_STREAMS_MS: u64 = 5 * 60_000;
-/// What `waitUntil` gets after the last answer (docs: workers runtime-apis/context).
-const WAIT_UNTIL_MS: u64 = 30_000;
-/// From SIGTERM to SIGKILL.
-const KILL_AFTER_MS: u64 = 5_000;
 /// The first wait after a failure; it doubles up to [`RETRY_MAX_MS`].
 const RETRY_FIRST_MS: u64 = 500;
 const RETRY_MAX_MS: u64 = 60_000;
 /// An instance that lived this long was healthy: its end is no repeated failure.
 const HEALTHY_AFTER_MS: u64 = 30_000;
+
+/// How long a worker is given. The defaults are what production uses.
+#[derive(Debug, Clone)]
+pub struct WorkerTimes {
+    /// How long requests that have no answer yet may hold up an instance that leaves.
+    pub drain: Duration,
+    /// How long a stream or a WebSocket may.
+    pub drain_streams: Duration,
+    /// What `waitUntil` gets after the last answer (docs: workers runtime-apis/context).
+    /// A worker is idle, and may make way for others, when it has had this.
+    pub wait_until: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub kill_after: Duration,
+    /// CPU time that a process may use without answering a ping (docs: workers limits).
+    pub cpu: Duration,
+}
+
+impl Default for WorkerTimes {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(30),
+            drain_streams: Duration::from_mins(5),
+            wait_until: Duration::from_secs(30),
+            kill_after: Duration::from_secs(5),
+            cpu: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -33,13 +54,15 @@ pub(crate) enum Event {
     Started(u64),
     /// An instance did not come to listen.
     StartFailed(u64, Arc<str>),
+    /// There was no room for its process, which is no fault of the worker.
+    NoRoom(u64),
     /// A process has ended, wanted or not.
     Ended(u64),
     /// Exchange every instance for a new one (grown memory, changed egress).
     Replace,
     /// No new requests come: let everything end.
     Retire,
-    /// Make room: the worker is idle and becomes cold.
+    /// Make room: what is idle leaves.
     Evict,
     /// Cut all waiting short.
     Hurry,
@@ -54,7 +77,7 @@ pub(crate) enum Effect {
     Start(u64),
     /// Send SIGTERM.
     Terminate(u64),
-    /// Send SIGKILL.
+    /// Send SIGKILL, or give up the start.
     Kill(u64),
 }
 
@@ -67,6 +90,14 @@ pub(crate) struct Load {
     pub(crate) streaming: usize,
     /// It is known that no `waitUntil` is pending.
     pub(crate) settled: bool,
+    /// Time since the last request ended, or since the start.
+    pub(crate) idle_ms: u64,
+}
+
+impl Load {
+    fn in_flight(self) -> usize {
+        self.unanswered + self.streaming
+    }
 }
 
 /// What a request meets.
@@ -78,8 +109,13 @@ pub(crate) enum Availability {
     Starting,
     /// There are live instances.
     Live,
-    /// The last start failed, and its wait has not passed.
-    Failing(Arc<str>),
+    /// The last start failed; another is tried from `until_ms` on.
+    Failing {
+        /// When the wait is over.
+        until_ms: u64,
+        /// Why it failed.
+        reason: Arc<str>,
+    },
     /// It goes away.
     Retired,
 }
@@ -89,13 +125,14 @@ enum Stage {
     Starting { replacement: bool },
     Live { since_ms: u64 },
     Draining { since_ms: u64 },
-    Lingering { until_ms: u64 },
+    Lingering { since_ms: u64 },
     Terminating { kill_at_ms: u64 },
 }
 
 /// The state machine.
 #[derive(Debug)]
 pub(crate) struct Life {
+    times: WorkerTimes,
     instances: Vec<(u64, Stage)>,
     wanted: usize,
     next_number: u64,
@@ -107,8 +144,9 @@ pub(crate) struct Life {
 impl Life {
     /// A cold worker that runs `wanted` instances when it is wanted. Instances are
     /// numbered from `first_number` on.
-    pub(crate) fn new(wanted: usize, first_number: u64) -> Self {
+    pub(crate) fn new(wanted: usize, first_number: u64, times: WorkerTimes) -> Self {
         Self {
+            times,
             instances: Vec::new(),
             wanted: wanted.max(1),
             next_number: first_number,
@@ -119,34 +157,50 @@ impl Life {
     }
 
     /// Takes an event; returns what to do about it.
-    pub(crate) fn on(&mut self, event: Event, now_ms: u64, load: impl Fn(u64) -> Load) -> Vec<Effect> {
+    pub(crate) fn on(
+        &mut self,
+        event: Event,
+        now_ms: u64,
+        load: impl Fn(u64) -> Load,
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
             Event::Wanted => self.want(now_ms, &mut effects),
             Event::Started(number) => self.started(number, now_ms),
             Event::StartFailed(number, reason) => {
-                self.instances.retain(|(other, _)| *other != number);
+                self.forget(number);
                 self.fail(now_ms, reason);
             }
-            Event::Ended(number) => self.ended(number, now_ms),
+            Event::NoRoom(number) => {
+                self.forget(number);
+            }
+            Event::Ended(number) => self.ended(number, now_ms, load(number), &mut effects),
             Event::Replace => {
-                for _ in 0..self.live().count() {
+                let coming =
+                    self.count(|stage| matches!(stage, Stage::Starting { replacement: true }));
+                for _ in coming..self.live().count() {
                     self.start(true, &mut effects);
                 }
             }
             Event::Retire => {
                 self.retired = true;
                 self.drain(now_ms, |_| true);
+                // Nobody waits any more for what is still starting.
+                self.kill(
+                    |stage| matches!(stage, Stage::Starting { .. }),
+                    &mut effects,
+                );
             }
-            Event::Evict => self.drain(now_ms, |_| true),
+            Event::Evict => {
+                let idle_ms = millis(self.times.wait_until);
+                self.drain(now_ms, |number| {
+                    let load = load(number);
+                    load.in_flight() == 0 && load.idle_ms >= idle_ms
+                });
+            }
             Event::Hurry => {
                 self.retired = true;
-                for (number, stage) in &mut self.instances {
-                    if !matches!(stage, Stage::Terminating { .. }) {
-                        *stage = Stage::Terminating { kill_at_ms: now_ms };
-                    }
-                    effects.push(Effect::Kill(*number));
-                }
+                self.kill(|_| true, &mut effects);
             }
             Event::Tick => {}
         }
@@ -164,9 +218,17 @@ impl Life {
 
     /// Whether time alone will change something.
     pub(crate) fn ticking(&self) -> bool {
-        self.instances.iter().any(|(_, stage)| {
-            matches!(stage, Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Terminating { .. })
-        })
+        self.count(|stage| {
+            matches!(
+                stage,
+                Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Terminating { .. }
+            )
+        }) > 0
+    }
+
+    /// Whether an instance is on its way to be live.
+    pub(crate) fn starting(&self) -> bool {
+        self.count(|stage| matches!(stage, Stage::Starting { .. })) > 0
     }
 
     /// Whether nothing is left of it.
@@ -183,23 +245,28 @@ impl Life {
             return Availability::Live;
         }
         match &self.failing {
-            Some((until_ms, reason)) if now_ms < *until_ms => Availability::Failing(Arc::clone(reason)),
-            _ if self.instances.iter().any(|(_, stage)| matches!(stage, Stage::Starting { .. })) => {
-                Availability::Starting
-            }
+            Some((until_ms, reason)) if now_ms < *until_ms => Availability::Failing {
+                until_ms: *until_ms,
+                reason: Arc::clone(reason),
+            },
+            _ if self.starting() => Availability::Starting,
             _ => Availability::Cold,
         }
     }
 
+    fn count(&self, of: impl Fn(&Stage) -> bool) -> usize {
+        self.instances.iter().filter(|(_, stage)| of(stage)).count()
+    }
+
     fn want(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        if !matches!(self.availability(now_ms), Availability::Cold | Availability::Live) {
+        if !matches!(
+            self.availability(now_ms),
+            Availability::Cold | Availability::Live
+        ) {
             return;
         }
-        let running = self
-            .instances
-            .iter()
-            .filter(|(_, stage)| matches!(stage, Stage::Live { .. } | Stage::Starting { .. }))
-            .count();
+        let running =
+            self.count(|stage| matches!(stage, Stage::Live { .. } | Stage::Starting { .. }));
         for _ in running..self.wanted {
             self.start(false, effects);
         }
@@ -208,18 +275,22 @@ impl Life {
     fn start(&mut self, replacement: bool, effects: &mut Vec<Effect>) {
         let number = self.next_number;
         self.next_number += 1;
-        self.instances.push((number, Stage::Starting { replacement }));
+        self.instances
+            .push((number, Stage::Starting { replacement }));
         effects.push(Effect::Start(number));
     }
 
     fn started(&mut self, number: u64, now_ms: u64) {
-        let retired = self.retired;
-        let Some((_, stage)) = self.instances.iter_mut().find(|(other, _)| *other == number) else { return };
-        let Stage::Starting { replacement } = *stage else { return };
-        if retired {
-            *stage = Stage::Draining { since_ms: now_ms };
+        let Some((_, stage)) = self
+            .instances
+            .iter_mut()
+            .find(|(other, _)| *other == number)
+        else {
             return;
-        }
+        };
+        let Stage::Starting { replacement } = *stage else {
+            return;
+        };
         *stage = Stage::Live { since_ms: now_ms };
         self.failing = None;
         if replacement {
@@ -230,31 +301,64 @@ impl Life {
     }
 
     fn fail(&mut self, now_ms: u64, reason: Arc<str>) {
-        let wait_ms = RETRY_FIRST_MS.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX_MS);
-        self.failures += 1;
+        let wait_ms = RETRY_FIRST_MS
+            .saturating_mul(1 << self.failures.min(10))
+            .min(RETRY_MAX_MS);
+        self.failures = self.failures.saturating_add(1);
         self.failing = Some((now_ms + wait_ms, reason));
     }
 
-    fn ended(&mut self, number: u64, now_ms: u64) {
-        let Some(position) = self.instances.iter().position(|(other, _)| *other == number) else { return };
-        let (_, stage) = self.instances.remove(position);
-        if let Stage::Live { since_ms } = stage {
-            // Nobody asked for it. The first such end costs nothing: the next request
-            // starts another. Quick repeats wait longer and longer.
-            if now_ms.saturating_sub(since_ms) >= HEALTHY_AFTER_MS {
-                self.failures = 0;
-            } else if self.failures == 0 {
-                self.failures = 1;
-            } else {
-                self.fail(now_ms, Arc::from("the worker's process ends again and again"));
-            }
+    fn forget(&mut self, number: u64) -> Option<Stage> {
+        let position = self
+            .instances
+            .iter()
+            .position(|(other, _)| *other == number)?;
+        Some(self.instances.remove(position).1)
+    }
+
+    fn ended(&mut self, number: u64, now_ms: u64, load: Load, effects: &mut Vec<Effect>) {
+        let Some(Stage::Live { since_ms }) = self.forget(number) else {
+            return;
+        };
+        // Nobody asked for it. The first such end costs nothing. Quick repeats wait longer
+        // and longer.
+        if now_ms.saturating_sub(since_ms) >= HEALTHY_AFTER_MS {
+            self.failures = 0;
+        } else if self.failures == 0 {
+            self.failures = 1;
+        } else {
+            self.fail(
+                now_ms,
+                Arc::from("the worker's process ends again and again"),
+            );
+        }
+        // Requests that wait in the backlog of its socket ask for nothing again: the next
+        // process finds them there.
+        if load.unanswered > 0 {
+            self.want(now_ms, effects);
         }
     }
 
     fn drain(&mut self, now_ms: u64, chosen: impl Fn(u64) -> bool) {
         for (number, stage) in &mut self.instances {
-            if matches!(stage, Stage::Live { .. }) && chosen(*number) {
+            if let Stage::Live { since_ms } = *stage
+                && chosen(*number)
+            {
+                if now_ms.saturating_sub(since_ms) >= HEALTHY_AFTER_MS {
+                    self.failures = 0;
+                }
                 *stage = Stage::Draining { since_ms: now_ms };
+            }
+        }
+    }
+
+    fn kill(&mut self, chosen: impl Fn(&Stage) -> bool, effects: &mut Vec<Effect>) {
+        for (number, stage) in &mut self.instances {
+            if chosen(stage) {
+                *stage = Stage::Terminating {
+                    kill_at_ms: u64::MAX,
+                };
+                effects.push(Effect::Kill(*number));
             }
         }
     }
@@ -262,28 +366,41 @@ impl Life {
     /// Moves leaving instances on to their next stage when its time has come.
     fn advance(&mut self, now_ms: u64, load: impl Fn(u64) -> Load, effects: &mut Vec<Effect>) {
         for (number, stage) in &mut self.instances {
-            let Load { unanswered, streaming, settled } = load(*number);
+            let load = load(*number);
             if let Stage::Draining { since_ms } = *stage {
                 let waited_ms = now_ms.saturating_sub(since_ms);
-                let answered = unanswered == 0 || waited_ms >= DRAIN_MS;
-                if answered && (streaming == 0 || waited_ms >= DRAIN_STREAMS_MS) {
-                    *stage = Stage::Lingering { until_ms: now_ms + WAIT_UNTIL_MS };
+                let answered = load.unanswered == 0 || waited_ms >= millis(self.times.drain);
+                let streamed = load.streaming == 0 || waited_ms >= millis(self.times.drain_streams);
+                // Never in the step that took it out of choice: a request may have chosen it
+                // a moment before, and is counted by the next tick.
+                if waited_ms > 0 && answered && streamed {
+                    *stage = Stage::Lingering { since_ms: now_ms };
                 }
             }
-            if let Stage::Lingering { until_ms } = *stage
-                && (settled || now_ms >= until_ms)
-            {
-                *stage = Stage::Terminating { kill_at_ms: now_ms + KILL_AFTER_MS };
-                effects.push(Effect::Terminate(*number));
+            if let Stage::Lingering { since_ms } = *stage {
+                let wait_until_ms = millis(self.times.wait_until);
+                let rested = load.in_flight() == 0 && load.idle_ms >= wait_until_ms;
+                if load.settled || rested || now_ms.saturating_sub(since_ms) >= wait_until_ms {
+                    *stage = Stage::Terminating {
+                        kill_at_ms: now_ms + millis(self.times.kill_after),
+                    };
+                    effects.push(Effect::Terminate(*number));
+                }
             }
             if let Stage::Terminating { kill_at_ms } = *stage
                 && now_ms >= kill_at_ms
             {
-                *stage = Stage::Terminating { kill_at_ms: u64::MAX };
+                *stage = Stage::Terminating {
+                    kill_at_ms: u64::MAX,
+                };
                 effects.push(Effect::Kill(*number));
             }
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

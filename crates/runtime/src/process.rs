@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -19,11 +19,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt as _;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{ChildFds, WorkerdConfig};
 
 /// How long a process may take from its start to its listening sockets.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a process's last words are waited for after its end.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 /// How much of the end of a process's standard error is kept to explain its end.
 const STDERR_KEPT_BYTES: usize = 16 * 1024;
 /// Requests that may wait in a socket's backlog; the pool admits fewer.
@@ -32,33 +35,68 @@ pub(crate) const LISTEN_BACKLOG: i32 = 1024;
 /// Spawns children from a thread of its own. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Spawner {
-    jobs: mpsc::SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
-type Job = (Command, tokio::sync::oneshot::Sender<io::Result<Child>>);
+type Job = (Command, oneshot::Sender<io::Result<Born>>);
 
 impl Spawner {
     /// Starts the spawning thread; it ends with the last clone.
     pub(crate) fn start() -> io::Result<Self> {
-        let (jobs, queue) = mpsc::sync_channel::<Job>(64);
-        std::thread::Builder::new().name("engawa-spawner".to_owned()).spawn(move || {
-            for (mut command, reply) in queue {
-                if let Err(Ok(mut orphan)) = reply.send(command.spawn()) {
-                    // Nobody waits for it any more.
-                    let _ = orphan.kill();
-                    let _ = orphan.wait();
+        let (jobs, mut queue) = mpsc::channel::<Job>(16);
+        std::thread::Builder::new()
+            .name("engawa-spawner".to_owned())
+            .spawn(move || {
+                while let Some((mut command, reply)) = queue.blocking_recv() {
+                    if !reply.is_closed() {
+                        // A child that nobody takes is reaped as it is dropped.
+                        let _ = reply.send(command.spawn().map(Born::new));
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self { jobs })
     }
 
-    async fn spawn(&self, command: Command) -> io::Result<Child> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
+    async fn spawn(&self, command: Command) -> io::Result<Born> {
+        let ended = || io::Error::other("the spawning thread has ended");
+        let (reply, answer) = oneshot::channel();
         self.jobs
-            .try_send((command, reply))
-            .map_err(|_| io::Error::other("too many processes are being started at once"))?;
-        answer.await.map_err(|_| io::Error::other("the spawning thread has ended"))?
+            .send((command, reply))
+            .await
+            .map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+/// A child that is killed and reaped when it is dropped, unless it has been reaped.
+#[derive(Debug)]
+struct Born {
+    child: Option<Child>,
+    reaped: AtomicBool,
+}
+
+impl Born {
+    fn new(child: Child) -> Self {
+        Self {
+            child: Some(child),
+            reaped: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Drop for Born {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        if self.reaped.load(Ordering::SeqCst) {
+            return;
+        }
+        let _ = child.kill();
+        // It ends within moments, but this may be an async thread.
+        let _ = std::thread::Builder::new()
+            .name("engawa-reaper".to_owned())
+            .spawn(move || child.wait());
     }
 }
 
@@ -76,55 +114,71 @@ pub(crate) enum StartError {
     TooSlow(String),
 }
 
-/// A workerd process that listens.
+/// A workerd process that listens. It is killed and reaped when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: u32,
     pidfd: AsyncFd<OwnedFd>,
-    stderr: Arc<Mutex<StderrTail>>,
+    born: Born,
+    stderr: watch::Receiver<bool>,
+    last_words: Arc<Mutex<StderrTail>>,
 }
 
 impl Process {
-    /// Starts workerd and waits until both sockets listen.
+    /// Starts workerd and waits until both sockets listen. May be dropped at any time.
     pub(crate) async fn start(
         spawner: &Spawner,
         workerd: &Path,
         config: &WorkerdConfig,
-        main: &UnixListener,
+        main: UnixListener,
         ping: &UnixListener,
     ) -> Result<Self, StartError> {
-        let spawn_error = |source| StartError::Spawn { path: workerd.to_owned(), source };
+        let spawn_error = |source| StartError::Spawn {
+            path: workerd.to_owned(),
+            source,
+        };
         let (control_reader, control_writer) = std::io::pipe().map_err(spawn_error)?;
-        let command = command(workerd, config, main, ping, control_writer.into()).map_err(spawn_error)?;
-        let mut child = spawner.spawn(command).await.map_err(spawn_error)?;
-
+        let command =
+            command(workerd, config, main, ping, control_writer.into()).map_err(spawn_error)?;
+        let mut born = spawner.spawn(command).await.map_err(spawn_error)?;
+        let child = born
+            .child
+            .as_mut()
+            .expect("a child is taken only as it is dropped");
         let pid = child.id();
-        let stderr = Arc::new(Mutex::new(StderrTail::default()));
+        let pidfd = open_pidfd(pid).map_err(spawn_error)?;
+        let last_words = Arc::default();
+        let (complete, stderr) = watch::channel(false);
         if let Some(pipe) = child.stderr.take() {
             let receiver = pipe::Receiver::from_owned_fd(pipe.into()).map_err(spawn_error)?;
-            tokio::spawn(keep_stderr(receiver, Arc::clone(&stderr)));
+            tokio::spawn(keep_stderr(
+                receiver,
+                pid,
+                Arc::clone(&last_words),
+                complete,
+            ));
         }
-        let raw_pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| {
-            spawn_error(io::Error::other("the system gave an unusable process number"))
-        })?;
-        let pidfd = pidfd_open(raw_pid, PidfdFlags::NONBLOCK).map_err(|error| spawn_error(error.into()))?;
-        let process = Self { pid, pidfd: watch_pidfd(pidfd).map_err(spawn_error)?, stderr };
+        let process = Self {
+            pid,
+            pidfd,
+            born,
+            stderr,
+            last_words,
+        };
 
         let control = pipe::Receiver::from_owned_fd(control_reader.into()).map_err(spawn_error)?;
         let ready = tokio::time::timeout(READY_WITHIN, both_listen(control)).await;
-        match ready {
-            Ok(true) => Ok(process),
-            Ok(false) => {
-                process.kill();
-                process.ended().await;
-                Err(StartError::Ended(process.last_words().await))
-            }
-            Err(_) => {
-                process.kill();
-                process.ended().await;
-                Err(StartError::TooSlow(process.last_words().await))
-            }
+        if matches!(ready, Ok(true)) {
+            return Ok(process);
         }
+        process.kill();
+        process.ended().await;
+        let words = process.last_words().await;
+        Err(if ready.is_ok() {
+            StartError::Ended(words)
+        } else {
+            StartError::TooSlow(words)
+        })
     }
 
     /// Its process number.
@@ -147,57 +201,67 @@ impl Process {
     pub(crate) async fn ended(&self) {
         // A pidfd is readable once the process is a zombie.
         let _ = self.pidfd.readable().await;
-        let _ = rustix::process::waitid(
+        let reaped = rustix::process::waitid(
             rustix::process::WaitId::PidFd(self.pidfd.get_ref().as_fd()),
             rustix::process::WaitIdOptions::EXITED,
         );
+        if reaped.is_ok_and(|status| status.is_some()) {
+            self.born.reaped.store(true, Ordering::SeqCst);
+        }
     }
 
     /// The end of what it wrote on standard error.
     pub(crate) async fn last_words(&self) -> String {
-        // The reader ends shortly after the process; a child of its own could keep the
-        // pipe open, so the wait is bounded.
-        for _ in 0..20 {
-            if self.stderr.lock().is_ok_and(|tail| tail.complete) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        self.stderr.lock().map(|tail| tail.text()).unwrap_or_default()
+        // The reader ends shortly after the process; should something else hold the pipe
+        // open, there is no waiting for that.
+        let mut complete = self.stderr.clone();
+        let _ =
+            tokio::time::timeout(LAST_WORDS_WITHIN, complete.wait_for(|complete| *complete)).await;
+        self.last_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .text()
     }
 
-    /// CPU time that it has used, in milliseconds. Zero when it is gone.
-    pub(crate) fn cpu_ms(&self) -> u64 {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return 0 };
+    /// CPU time that it has used. Zero when it is gone.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return Duration::ZERO;
+        };
         // The second field is the program's name in parentheses; utime and stime are the
         // 14th and 15th, in ticks of 10 ms (USER_HZ is 100 on every Linux we run on).
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let mut ticks = after_name.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0));
-        (ticks.next().unwrap_or(0) + ticks.next().unwrap_or(0)) * 10
+        let ticks = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse().unwrap_or(0));
+        Duration::from_millis(10 * ticks.sum::<u64>())
     }
 
     /// Memory of its own, in bytes (the rest of what `ps` shows is shared program text).
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid)) else { return 0 };
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid)) else {
+            return 0;
+        };
         status
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok())
+            .and_then(|rest| {
+                rest.trim()
+                    .trim_end_matches(" kB")
+                    .trim()
+                    .parse::<u64>()
+                    .ok()
+            })
             .map_or(0, |kib| kib * 1024)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // A dropped process is one that nobody will wait for.
-        self.kill();
     }
 }
 
 fn command(
     workerd: &Path,
     config: &WorkerdConfig,
-    main: &UnixListener,
+    main: UnixListener,
     ping: &UnixListener,
     control: OwnedFd,
 ) -> io::Result<Command> {
@@ -216,19 +280,33 @@ fn command(
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let mut mappings = vec![
-        FdMapping { parent_fd: control, child_fd: ChildFds::CONTROL },
-        FdMapping { parent_fd: main.as_fd().try_clone_to_owned()?, child_fd: ChildFds::MAIN },
-        FdMapping { parent_fd: ping.as_fd().try_clone_to_owned()?, child_fd: ChildFds::PING },
+        FdMapping {
+            parent_fd: control,
+            child_fd: ChildFds::CONTROL,
+        },
+        FdMapping {
+            parent_fd: main.into(),
+            child_fd: ChildFds::MAIN,
+        },
+        FdMapping {
+            parent_fd: ping.as_fd().try_clone_to_owned()?,
+            child_fd: ChildFds::PING,
+        },
     ];
-    for (fd, child_fd) in config.fds() {
-        mappings.push(FdMapping { parent_fd: fd.try_clone()?, child_fd });
-    }
+    let files = config.memory_files()?.into_iter().zip(ChildFds::CONFIG..);
+    mappings.extend(files.map(|(parent_fd, child_fd)| FdMapping {
+        parent_fd,
+        child_fd,
+    }));
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     die_with_parent(&mut command);
     Ok(command)
 }
 
-#[expect(unsafe_code, reason = "pre_exec runs between fork and exec; only two system calls are made there")]
+#[expect(
+    unsafe_code,
+    reason = "pre_exec runs between fork and exec; only two system calls are made there"
+)]
 fn die_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     let parent = rustix::process::getpid();
@@ -240,14 +318,22 @@ fn die_with_parent(command: &mut Command) {
             if rustix::process::getppid() == Some(parent) {
                 Ok(())
             } else {
-                Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()))
+                Err(io::Error::from_raw_os_error(
+                    rustix::io::Errno::SRCH.raw_os_error(),
+                ))
             }
         });
     }
 }
 
-#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays what it is")]
-fn watch_pidfd(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+#[expect(
+    unsafe_code,
+    reason = "tokio cannot know that a descriptor stays what it is"
+)]
+fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("the system gave an unusable process number"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and
     // the `AsyncFd` owns it.
     Ok(unsafe { AsyncFd::register(pidfd) }?)
@@ -279,7 +365,6 @@ async fn both_listen(mut control: pipe::Receiver) -> bool {
 #[derive(Debug, Default)]
 struct StderrTail {
     bytes: Vec<u8>,
-    complete: bool,
 }
 
 impl StderrTail {
@@ -297,17 +382,19 @@ impl StderrTail {
 }
 
 /// Drains standard error for as long as the process lives: a full pipe would stop it.
-async fn keep_stderr(mut stderr: pipe::Receiver, tail: Arc<Mutex<StderrTail>>) {
+async fn keep_stderr(
+    mut stderr: pipe::Receiver,
+    pid: u32,
+    tail: Arc<Mutex<StderrTail>>,
+    complete: watch::Sender<bool>,
+) {
     let mut chunk = vec![0; 4096];
-    while let Ok(read) = stderr.read(&mut chunk).await {
-        if read == 0 {
-            break;
-        }
-        if let Ok(mut tail) = tail.lock() {
-            tail.push(&chunk[..read]);
-        }
+    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
+        // The details of an `internal error; reference = …` are said only here.
+        tracing::debug!(target: "engawa::workerd", pid, "{}", String::from_utf8_lossy(&chunk[..read]).trim_end());
+        tail.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(&chunk[..read]);
     }
-    if let Ok(mut tail) = tail.lock() {
-        tail.complete = true;
-    }
+    let _ = complete.send(true);
 }

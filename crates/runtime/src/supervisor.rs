@@ -2,15 +2,15 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engawa_model::{Version, WorkerCode};
-use tempfile::TempDir;
 
 use crate::capacity::{Capacity, CapacityLimits};
 use crate::config::{ConfigOptions, Egress, WorkerdConfig};
+use crate::life::WorkerTimes;
 use crate::pool::{Pool, PoolContext, PoolOptions};
 use crate::process::Spawner;
 
@@ -23,14 +23,15 @@ pub struct RuntimeOptions {
     pub egress: Egress,
     /// How many processes, and how large.
     pub capacity: CapacityLimits,
+    /// How long they are given.
+    pub times: WorkerTimes,
 }
 
 /// Starts workers. One for each program.
 #[derive(Debug)]
 pub struct Runtime {
     context: Arc<PoolContext>,
-    options: RuntimeOptions,
-    sockets: TempDir,
+    egress: Egress,
     next_deployment: AtomicU64,
 }
 
@@ -51,28 +52,50 @@ impl Runtime {
     /// When the machine gives no folder for temporary files or no thread.
     pub fn new(options: RuntimeOptions) -> io::Result<Self> {
         // A unix path ends at 107 bytes, so the folder is a short one; mode 0700 is what
-        // `tempfile` makes.
-        let sockets = tempfile::Builder::new().prefix("engawa-").tempdir_in(short_temp_dir())?;
+        // `tempfile` makes. It goes with the last pool.
+        let sockets = tempfile::Builder::new()
+            .prefix("engawa-")
+            .tempdir_in(short_temp_dir()?)?;
+        let RuntimeOptions {
+            workerd,
+            egress,
+            capacity,
+            times,
+        } = options;
         let context = PoolContext {
             spawner: Spawner::start()?,
-            workerd: options.workerd.clone(),
-            socket_dir: sockets.path().to_owned(),
-            capacity: Capacity::new(options.capacity.clone()),
+            workerd,
+            sockets,
+            capacity: Capacity::new(capacity, times.wait_until),
+            times,
         };
-        Ok(Self { context: Arc::new(context), options, sockets, next_deployment: AtomicU64::new(1) })
+        Ok(Self {
+            context: Arc::new(context),
+            egress,
+            next_deployment: AtomicU64::new(1),
+        })
     }
 
     /// Prepares a version's worker, cold. Must be called inside a tokio runtime, which
     /// then supervises its processes.
     ///
     /// # Errors
-    /// When a socket or a memory file cannot be made.
-    pub fn deploy(&self, version: &Arc<Version>, code: &WorkerCode, logging: bool) -> io::Result<Deployed> {
+    /// When a socket cannot be made.
+    pub fn deploy(
+        &self,
+        version: &Arc<Version>,
+        code: &WorkerCode,
+        logging: bool,
+    ) -> io::Result<Deployed> {
         let number = self.next_deployment.fetch_add(1, Ordering::Relaxed);
-        let binding_socket = self.sockets.path().join(format!("b{number:x}"));
+        let binding_socket = self.context.sockets.path().join(format!("b{number:x}"));
         let binding_listener = UnixListener::bind(&binding_socket)?;
-        let options = ConfigOptions { binding_socket: &binding_socket, egress: &self.options.egress, logging };
-        let config = WorkerdConfig::new(version, code, &options)?;
+        let options = ConfigOptions {
+            binding_socket: binding_socket.clone(),
+            egress: self.egress.clone(),
+            logging,
+        };
+        let config = WorkerdConfig::new(Arc::clone(version), code.clone(), options);
         let pool_options = PoolOptions {
             account: version.account.clone(),
             project: version.project.clone(),
@@ -80,23 +103,31 @@ impl Runtime {
             logging,
         };
         let pool = Pool::new(Arc::clone(&self.context), config, pool_options);
-        Ok(Deployed { pool, binding_listener, binding_socket })
+        Ok(Deployed {
+            pool,
+            binding_listener,
+            binding_socket,
+        })
     }
 
     /// A version's configuration as workerd would get it, with secrets blanked.
-    pub fn redacted_config(&self, version: &Version, code: &WorkerCode) -> String {
+    pub fn redacted_config(&self, version: &Arc<Version>, code: &WorkerCode) -> String {
         let options = ConfigOptions {
-            binding_socket: Path::new("/run/engawa/bindings.sock"),
-            egress: &self.options.egress,
+            binding_socket: PathBuf::from("/run/engawa/bindings.sock"),
+            egress: self.egress.clone(),
             logging: false,
         };
-        WorkerdConfig::redacted(version, code, &options)
+        WorkerdConfig::new(Arc::clone(version), code.clone(), options).redacted()
     }
 }
 
-/// `TMPDIR` if a socket's path below it is short enough, else `/tmp`.
-fn short_temp_dir() -> PathBuf {
-    let dir = std::env::temp_dir();
-    if dir.as_os_str().len() <= 60 { dir } else { PathBuf::from("/tmp") }
+/// `TMPDIR` if a socket's path below it is short enough, else `/tmp`. Absolute, since a
+/// worker's process has another current folder.
+fn short_temp_dir() -> io::Result<PathBuf> {
+    let dir = std::path::absolute(std::env::temp_dir())?;
+    Ok(if dir.as_os_str().len() <= 60 {
+        dir
+    } else {
+        PathBuf::from("/tmp")
+    })
 }
-

@@ -14,23 +14,25 @@ mod text;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use engawa_model::{BindingKind, ModuleKind, ProjectKind, Version, WorkerCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::fs::{MemfdFlags, SealFlags};
 use text::quote;
 
 /// Names the binding that a request on the binding socket is for: the binding's name,
 /// percent-encoded; or one of the built-in names below, which no binding can have since
 /// they hold a character that the encoding removes.
-pub const BINDING_HEADER: &str = "X-Engawa-Binding";
+pub(crate) const BINDING_HEADER: &str = "X-Engawa-Binding";
 /// Value of [`BINDING_HEADER`] for the Cache API.
-pub const CACHE: &str = "@cache";
+pub(crate) const CACHE: &str = "@cache";
 /// Value of [`BINDING_HEADER`] for tail events.
-pub const LOGS: &str = "@logs";
+pub(crate) const LOGS: &str = "@logs";
 /// Value of [`BINDING_HEADER`] for `env.ASSETS` of a Pages project.
-pub const ASSETS: &str = "@assets";
+pub(crate) const ASSETS: &str = "@assets";
 /// Carries `request.cf` as JSON to workerd, and `cf` options from it.
 pub const CF_HEADER: &str = "X-Engawa-Cf";
 /// Carries the scheme of the request's URL, both ways.
@@ -51,77 +53,86 @@ pub struct Egress {
 impl Egress {
     /// As in wrangler: loopback and private ranges too.
     pub fn development() -> Self {
-        Self { allow: vec!["public".into(), "private".into()], deny: Vec::new() }
+        Self {
+            allow: vec!["public".into(), "private".into()],
+            deny: Vec::new(),
+        }
     }
 }
 
 /// What a configuration depends on besides the version.
 #[derive(Debug, Clone)]
-pub struct ConfigOptions<'a> {
+pub(crate) struct ConfigOptions {
     /// The deployment's binding socket.
-    pub binding_socket: &'a Path,
+    pub(crate) binding_socket: PathBuf,
     /// Outgoing connections.
-    pub egress: &'a Egress,
+    pub(crate) egress: Egress,
     /// Whether a tail worker gathers logs.
-    pub logging: bool,
+    pub(crate) logging: bool,
 }
 
 /// The descriptors that a child is given, in this order from 3 on.
 #[derive(Debug, Clone, Copy)]
-pub struct ChildFds;
+pub(crate) struct ChildFds;
 
 impl ChildFds {
     /// Written to by workerd when a socket listens.
-    pub const CONTROL: i32 = FIRST_FD;
+    pub(crate) const CONTROL: i32 = FIRST_FD;
     /// The socket for requests.
-    pub const MAIN: i32 = FIRST_FD + 1;
+    pub(crate) const MAIN: i32 = FIRST_FD + 1;
     /// The socket for pings.
-    pub const PING: i32 = FIRST_FD + 2;
+    pub(crate) const PING: i32 = FIRST_FD + 2;
     /// The configuration.
-    pub const CONFIG: i32 = FIRST_FD + 3;
+    pub(crate) const CONFIG: i32 = FIRST_FD + 3;
     /// The first module; the others follow.
-    pub const MODULES: i32 = FIRST_FD + 4;
+    const MODULES: i32 = FIRST_FD + 4;
 }
 
-/// A configuration in memory files, ready to be inherited by any number of instances.
+/// A version's configuration. It becomes memory files when a process starts, and costs
+/// no descriptor until then.
 #[derive(Debug)]
-pub struct WorkerdConfig {
-    /// The text, at [`ChildFds::CONFIG`].
-    pub config: OwnedFd,
-    /// Module bodies, from [`ChildFds::MODULES`] on.
-    pub modules: Vec<OwnedFd>,
+pub(crate) struct WorkerdConfig {
+    version: Arc<Version>,
+    code: WorkerCode,
+    options: ConfigOptions,
 }
 
 impl WorkerdConfig {
-    /// Writes a version's configuration into memory files.
+    /// The configuration of a version with this code.
+    pub(crate) fn new(version: Arc<Version>, code: WorkerCode, options: ConfigOptions) -> Self {
+        Self {
+            version,
+            code,
+            options,
+        }
+    }
+
+    /// Memory files for a child, from [`ChildFds::CONFIG`] on: the text, then the modules.
     ///
     /// # Errors
     /// When the machine gives no memory file.
-    pub fn new(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>) -> io::Result<Self> {
-        let text = render(version, code, options, Secrets::Plain);
-        let mut modules = Vec::with_capacity(code.modules.len());
-        for module in &code.modules {
-            modules.push(memory_file("module", &module.body)?);
+    pub(crate) fn memory_files(&self) -> io::Result<Vec<OwnedFd>> {
+        let text = render(&self.version, &self.code, &self.options, Secrets::Plain);
+        let mut files = vec![memory_file("config", text.as_bytes())?];
+        for module in &self.code.modules {
+            files.push(memory_file("module", &module.body)?);
         }
-        Ok(Self { config: memory_file("config", text.as_bytes())?, modules })
+        Ok(files)
     }
 
     /// The text for people: secrets are blanked.
-    pub fn redacted(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>) -> String {
-        render(version, code, options, Secrets::Blanked)
-    }
-
-    /// `(descriptor, number in the child)` of everything to be inherited.
-    pub fn fds(&self) -> impl Iterator<Item = (&OwnedFd, i32)> {
-        std::iter::once(&self.config).chain(&self.modules).zip(ChildFds::CONFIG..)
+    pub(crate) fn redacted(&self) -> String {
+        render(&self.version, &self.code, &self.options, Secrets::Blanked)
     }
 }
 
+/// A file without a name that nobody can change any more.
 fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(fd);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create(name, flags)?);
     file.write_all(content)?;
-    debug_assert!(file.as_raw_fd() >= 0);
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file.into())
 }
 
@@ -132,8 +143,15 @@ enum Secrets {
 }
 
 /// The essential services come first and read like the schema; helpers follow.
-fn render(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>, secrets: Secrets) -> String {
-    let external = External { socket: format!("unix:{}", options.binding_socket.display()) };
+fn render(
+    version: &Version,
+    code: &WorkerCode,
+    options: &ConfigOptions,
+    secrets: Secrets,
+) -> String {
+    let external = External {
+        socket: format!("unix:{}", options.binding_socket.display()),
+    };
     let mut bindings = Vec::new();
     let mut services = Vec::new();
     for (number, binding) in version.bindings.iter().enumerate() {
@@ -141,7 +159,11 @@ fn render(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>, sec
         let service = format!("binding-{number}");
         let reach = |services: &mut Vec<String>, assets: bool| {
             let header = utf8_percent_encode(&binding.name, NON_ALPHANUMERIC).to_string();
-            services.push(external.service(&service, &header, if assets { FORWARD_PROTO } else { "" }));
+            services.push(external.service(
+                &service,
+                &header,
+                if assets { FORWARD_PROTO } else { "" },
+            ));
         };
         let value = match &binding.kind {
             BindingKind::PlainText(text) => format!("text = {}", quote(text)),
@@ -187,7 +209,11 @@ fn render(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>, sec
         services.push(external.service("assets", ASSETS, FORWARD_PROTO));
         bindings.push("(name = \"ASSETS\", service = \"assets\")".to_owned());
     }
-    services.push(external.service("cache", CACHE, "style = proxy, cfBlobHeader = \"X-Engawa-Cf\", "));
+    services.push(external.service(
+        "cache",
+        CACHE,
+        "style = proxy, cfBlobHeader = \"X-Engawa-Cf\", ",
+    ));
 
     let mut tails = "";
     let mut tail_bindings = "";
@@ -202,10 +228,17 @@ fn render(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>, sec
         .zip(ChildFds::MODULES..)
         .map(|(module, fd)| {
             let kind = module_kind(module.kind);
-            format!("(name = {}, {kind} = embed \"/proc/self/fd/{fd}\")", quote(&module.name))
+            format!(
+                "(name = {}, {kind} = embed \"/proc/self/fd/{fd}\")",
+                quote(&module.name)
+            )
         })
         .collect();
-    let flags: Vec<String> = code.compatibility_flags.iter().map(|flag| quote(flag)).collect();
+    let flags: Vec<String> = code
+        .compatibility_flags
+        .iter()
+        .map(|flag| quote(flag))
+        .collect();
 
     let mut out = String::new();
     out.push_str("using Workerd = import \"/workerd/workerd.capnp\";\nconst config :Workerd.Config = (\n services = [\n");
@@ -219,10 +252,10 @@ fn render(version: &Version, code: &WorkerCode, options: &ConfigOptions<'_>, sec
         bindings.join(",\n      "),
     )
     .expect("writing to a String cannot fail");
-    write!(
+    writeln!(
         out,
         "  (name = \"tail\", worker = (modules = [(name = \"tail.js\", esModule = {})], {tail_bindings}\
-         compatibilityDate = \"2026-08-01\")),\n",
+         compatibilityDate = \"2026-08-01\")),",
         quote(include_str!("../js/tail.js")),
     )
     .expect("writing to a String cannot fail");
@@ -267,7 +300,11 @@ impl External {
 }
 
 fn quoted_list(texts: &[String]) -> String {
-    texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", ")
+    texts
+        .iter()
+        .map(|text| quote(text))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn module_kind(kind: ModuleKind) -> &'static str {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 ///
 /// Each byte outside 0x20–0x7e, `"` and `\` becomes `\xNN`: the parser knows that form
 /// for every byte, and refuses `\u`.
-pub fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);
     literal.push('"');
     for byte in text.bytes() {
