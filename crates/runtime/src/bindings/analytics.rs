@@ -17,7 +17,8 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Deserialize)]
 struct Batch {
     boot: String,
-    batch: u64,
+    #[serde(rename = "batch")]
+    number: u64,
     lost: u64,
     points: Vec<Point>,
 }
@@ -39,7 +40,11 @@ enum Double {
     Name(String),
 }
 
-pub(super) async fn handle<B>(scope: Scope<'_>, datasets: &[DatasetName], request: Request<B>) -> Response<Body>
+pub(super) async fn handle<B>(
+    scope: Scope<'_>,
+    datasets: &[DatasetName],
+    request: Request<B>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -60,8 +65,12 @@ where
     let known = |name: &str| datasets.iter().find(|dataset| dataset.as_str() == name);
     let mut by_dataset: Vec<(&DatasetName, Vec<EventPoint>)> = Vec::new();
     for point in batch.points {
-        let Some(dataset) = known(&point.dataset) else { return body::empty(StatusCode::FORBIDDEN) };
-        let Some(point) = point.decode() else { return body::empty(StatusCode::BAD_REQUEST) };
+        let Some(dataset) = known(&point.dataset) else {
+            return body::empty(StatusCode::FORBIDDEN);
+        };
+        let Some(point) = point.decode() else {
+            return body::empty(StatusCode::BAD_REQUEST);
+        };
         match by_dataset.iter_mut().find(|(name, _)| *name == dataset) {
             Some((_, points)) => points.push(point),
             None => by_dataset.push((dataset, vec![point])),
@@ -69,8 +78,16 @@ where
     }
     // A key counts within its dataset, so a repeat after half of them is harmless too.
     for (dataset, points) in by_dataset {
-        let key = BatchKey { boot_id: batch.boot.clone(), number: batch.batch };
-        match scope.storage.events().append(scope.account, dataset, key, points).await {
+        let key = BatchKey {
+            boot_id: batch.boot.clone(),
+            number: batch.number,
+        };
+        match scope
+            .storage
+            .events()
+            .append(scope.account, dataset, key, points)
+            .await
+        {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 return body::empty(StatusCode::SERVICE_UNAVAILABLE);

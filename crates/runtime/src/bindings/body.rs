@@ -42,7 +42,10 @@ pub(super) fn full(bytes: Bytes) -> Response<Body> {
 pub(super) fn text(status: StatusCode, text: String) -> Response<Body> {
     let mut response = full(text.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain;charset=UTF-8"),
+    );
     response
 }
 
@@ -59,7 +62,9 @@ pub(super) fn stored(prefix: Bytes, value: Value) -> Response<Body> {
         }
         None => Response::new(boxed(Stored::new(prefix, value))),
     };
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(len));
     response
 }
 
@@ -85,7 +90,13 @@ where
             whole.extend_from_slice(&chunk);
         }
     }
-    Ok((len <= limit_bytes).then(|| if whole.is_empty() { first } else { whole.freeze() }))
+    Ok((len <= limit_bytes).then(|| {
+        if whole.is_empty() {
+            first
+        } else {
+            whole.freeze()
+        }
+    }))
 }
 
 /// Hands a body on, chunk by chunk, to `write`.
@@ -172,7 +183,8 @@ impl Value {
     }
 }
 
-type NextChunk = Pin<Box<dyn Future<Output = (Value, Option<Result<Bytes, engawa_storage::Error>>)> + Send>>;
+type NextChunk =
+    Pin<Box<dyn Future<Output = (Value, Option<Result<Bytes, engawa_storage::Error>>)> + Send>>;
 
 /// A stored value as an HTTP body.
 struct Stored {
@@ -184,7 +196,11 @@ struct Stored {
 impl Stored {
     fn new(prefix: Bytes, value: Value) -> Self {
         let left = prefix.len() as u64 + value.len_bytes();
-        Self { prefix, left, next: Some(Self::read(value)) }
+        Self {
+            prefix,
+            left,
+            next: Some(Self::read(value)),
+        }
     }
 
     fn read(mut value: Value) -> NextChunk {
@@ -199,14 +215,21 @@ impl http_body::Body for Stored {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if !self.prefix.is_empty() {
             let prefix = std::mem::take(&mut self.prefix);
             self.left -= prefix.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(prefix))));
         }
-        let Some(next) = &mut self.next else { return Poll::Ready(None) };
-        let Poll::Ready((value, chunk)) = next.as_mut().poll(context) else { return Poll::Pending };
+        let Some(next) = &mut self.next else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready((value, chunk)) = next.as_mut().poll(context) else {
+            return Poll::Pending;
+        };
         match chunk {
             Some(Ok(bytes)) => {
                 self.next = Some(Self::read(value));

@@ -46,7 +46,11 @@ enum Param {
     Null(()),
 }
 
-pub(super) async fn handle<B>(scope: Scope<'_>, database: &DatabaseId, request: Request<B>) -> Response<Body>
+pub(super) async fn handle<B>(
+    scope: Scope<'_>,
+    database: &DatabaseId,
+    request: Request<B>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -54,31 +58,52 @@ where
     let (head, content) = request.into_parts();
     let text = match body::collect(content, REQUEST_BYTES).await {
         Ok(Some(text)) => text,
-        Ok(None) => return failure(&format!("the request is larger than {REQUEST_BYTES} bytes: SQLITE_TOOBIG")),
+        Ok(None) => {
+            return failure(&format!(
+                "the request is larger than {REQUEST_BYTES} bytes: SQLITE_TOOBIG"
+            ));
+        }
         Err(error) => return failure(&error.to_string()),
     };
     if head.uri.path() == "/dump" {
-        return body::text(StatusCode::NOT_IMPLEMENTED, "dump() is for legacy alpha databases; use export".to_owned());
+        return body::text(
+            StatusCode::NOT_IMPLEMENTED,
+            "dump() is for legacy alpha databases; use export".to_owned(),
+        );
     }
     let statements: Vec<D1Statement> = match serde_json::from_slice(&text) {
         Ok(Statements::Batch(batch)) => batch.into_iter().map(Statement::decode).collect(),
         Ok(Statements::One(statement)) => vec![statement.decode()],
         Err(error) => return failure(&format!("the request is not a D1 query: {error}")),
     };
-    let columns = head.uri.query().is_some_and(|query| query.contains("resultsFormat=ROWS_AND_COLUMNS"));
-    let session = head.headers.get(SESSION).and_then(|token| token.to_str().ok()).map(str::to_owned);
+    let columns = head
+        .uri
+        .query()
+        .is_some_and(|query| query.contains("resultsFormat=ROWS_AND_COLUMNS"));
+    let session = head
+        .headers
+        .get(SESSION)
+        .and_then(|token| token.to_str().ok())
+        .map(str::to_owned);
     let in_session = session.is_some();
     let options = D1QueryOptions {
-        format: if columns { D1Format::RowsAndColumns } else { D1Format::Objects },
+        format: if columns {
+            D1Format::RowsAndColumns
+        } else {
+            D1Format::Objects
+        },
         session,
     };
-    match scope.storage.d1().query(scope.account, database, statements, options).await {
+    match scope
+        .storage
+        .d1()
+        .query(scope.account, database, statements, options)
+        .await
+    {
         Ok(answer) => {
             let mut response = success(&answer.value.results);
             // Only a session may learn a bookmark.
-            if in_session
-                && let Ok(bookmark) = HeaderValue::try_from(answer.value.bookmark)
-            {
+            if in_session && let Ok(bookmark) = HeaderValue::try_from(answer.value.bookmark) {
                 response.headers_mut().insert(SESSION, bookmark);
             }
             response
@@ -89,8 +114,16 @@ where
 
 impl Statement {
     fn decode(self) -> D1Statement {
-        let params = self.params.unwrap_or_default().into_iter().map(Param::decode).collect();
-        D1Statement { sql: self.sql, params }
+        let params = self
+            .params
+            .unwrap_or_default()
+            .into_iter()
+            .map(Param::decode)
+            .collect();
+        D1Statement {
+            sql: self.sql,
+            params,
+        }
     }
 }
 
@@ -107,13 +140,20 @@ impl Param {
 }
 
 /// An element of a typed array as a byte: modulo 256, as `Uint8Array` does.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 256 is what is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "modulo 256 is what is meant"
+)]
 fn to_byte(element: f64) -> u8 {
     element.trunc().rem_euclid(256.0) as u8
 }
 
 fn success(results: &[D1Result]) -> Response<Body> {
-    let rows_bytes: usize = results.iter().map(|result| result.results_json.len() + 512).sum();
+    let rows_bytes: usize = results
+        .iter()
+        .map(|result| result.results_json.len() + 512)
+        .sum();
     let mut text = Vec::with_capacity(rows_bytes + 2);
     text.push(b'[');
     for (position, result) in results.iter().enumerate() {
@@ -151,11 +191,17 @@ fn meta(result: &D1Result) -> String {
 }
 
 fn failure(error: &str) -> Response<Body> {
-    json(serde_json::json!({ "success": false, "error": error }).to_string().into())
+    json(
+        serde_json::json!({ "success": false, "error": error })
+            .to_string()
+            .into(),
+    )
 }
 
 fn json(text: Bytes) -> Response<Body> {
     let mut response = body::full(text);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

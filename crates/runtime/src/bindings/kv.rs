@@ -13,15 +13,19 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::body::{self, Body, BoxError, PourError, Value};
 use super::Scope;
+use super::body::{self, Body, BoxError, PourError, Value};
 
 /// A bulk read's request: 100 keys of 512 bytes, escaped.
 const BULK_REQUEST_BYTES: usize = 1024 * 1024;
 /// Raw UTF-8 JSON.
 const METADATA: &str = "cf-kv-metadata";
 
-pub(super) async fn handle<B>(scope: Scope<'_>, namespace: &NamespaceId, request: Request<B>) -> Response<Body>
+pub(super) async fn handle<B>(
+    scope: Scope<'_>,
+    namespace: &NamespaceId,
+    request: Request<B>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -31,28 +35,56 @@ where
     let answer = match head.method {
         Method::GET if path == "/" => list(scope, namespace, &head.uri).await,
         Method::GET => get(scope, namespace, &head.uri).await,
-        Method::PUT => put(scope, namespace, &head.uri, head.headers.get(METADATA), content).await,
+        Method::PUT => {
+            put(
+                scope,
+                namespace,
+                &head.uri,
+                head.headers.get(METADATA),
+                content,
+            )
+            .await
+        }
         Method::DELETE => delete(scope, namespace, &head.uri).await,
         Method::POST if path == "/bulk/get" => get_bulk(scope, namespace, content).await,
-        _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")),
+        _ => Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Method Not Allowed",
+        )),
     };
     answer.unwrap_or_else(Refusal::into_response)
 }
 
-async fn get(scope: Scope<'_>, namespace: &NamespaceId, uri: &Uri) -> Result<Response<Body>, Refusal> {
+async fn get(
+    scope: Scope<'_>,
+    namespace: &NamespaceId,
+    uri: &Uri,
+) -> Result<Response<Body>, Refusal> {
     if let Some(ttl) = query(uri, "cache_ttl") {
         check_cache_ttl(&ttl)?;
     }
-    let found = scope.storage.kv().get(scope.account, namespace, &key(uri)?).await?;
-    let Some(KvEntry { value, metadata, expiration_s }) = found.value else {
+    let found = scope
+        .storage
+        .kv()
+        .get(scope.account, namespace, &key(uri)?)
+        .await?;
+    let Some(KvEntry {
+        value,
+        metadata,
+        expiration_s,
+    }) = found.value
+    else {
         return Ok(body::empty(StatusCode::NOT_FOUND));
     };
     let mut answer = body::stored(Bytes::new(), Value::Entry(value));
-    if let Some(metadata) = metadata.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+    if let Some(metadata) = metadata.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok())
+    {
         answer.headers_mut().insert(METADATA, metadata);
     }
     if let Some(expiration_s) = expiration_s {
-        answer.headers_mut().insert("cf-expiration", HeaderValue::from(expiration_s));
+        answer
+            .headers_mut()
+            .insert("cf-expiration", HeaderValue::from(expiration_s));
     }
     Ok(answer)
 }
@@ -76,24 +108,51 @@ where
         expiration: query(uri, "expiration"),
         expiration_ttl: query(uri, "expiration_ttl"),
     };
-    scope.storage.kv().put(scope.account, namespace, &key(uri)?, staged, options).await?;
+    scope
+        .storage
+        .kv()
+        .put(scope.account, namespace, &key(uri)?, staged, options)
+        .await?;
     Ok(body::empty(StatusCode::OK))
 }
 
-async fn delete(scope: Scope<'_>, namespace: &NamespaceId, uri: &Uri) -> Result<Response<Body>, Refusal> {
-    scope.storage.kv().delete(scope.account, namespace, &key(uri)?).await?;
+async fn delete(
+    scope: Scope<'_>,
+    namespace: &NamespaceId,
+    uri: &Uri,
+) -> Result<Response<Body>, Refusal> {
+    scope
+        .storage
+        .kv()
+        .delete(scope.account, namespace, &key(uri)?)
+        .await?;
     Ok(body::empty(StatusCode::OK))
 }
 
-async fn list(scope: Scope<'_>, namespace: &NamespaceId, uri: &Uri) -> Result<Response<Body>, Refusal> {
+async fn list(
+    scope: Scope<'_>,
+    namespace: &NamespaceId,
+    uri: &Uri,
+) -> Result<Response<Body>, Refusal> {
     let limit = match query(uri, "key_count_limit") {
         Some(text) => Some(text.parse().map_err(|_| {
-            Refusal::bad(format!("Invalid key_count_limit of {text}. Please specify an integer greater than 0."))
+            Refusal::bad(format!(
+                "Invalid key_count_limit of {text}. Please specify an integer greater than 0."
+            ))
         })?),
         None => None,
     };
-    let options = KvListOptions { prefix: query(uri, "prefix"), limit, cursor: query(uri, "cursor") };
-    let page = scope.storage.kv().list(scope.account, namespace, options).await?.value;
+    let options = KvListOptions {
+        prefix: query(uri, "prefix"),
+        limit,
+        cursor: query(uri, "cursor"),
+    };
+    let page = scope
+        .storage
+        .kv()
+        .list(scope.account, namespace, options)
+        .await?
+        .value;
     let keys: Vec<serde_json::Value> = page
         .keys
         .into_iter()
@@ -128,23 +187,37 @@ struct BulkGet {
     cache_ttl: Option<serde_json::Value>,
 }
 
-async fn get_bulk<B>(scope: Scope<'_>, namespace: &NamespaceId, content: B) -> Result<Response<Body>, Refusal>
+async fn get_bulk<B>(
+    scope: Scope<'_>,
+    namespace: &NamespaceId,
+    content: B,
+) -> Result<Response<Body>, Refusal>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let text = body::collect(content, BULK_REQUEST_BYTES).await.map_err(|error| Refusal::bad(error.to_string()))?;
-    let text = text.ok_or_else(|| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large"))?;
-    let request: BulkGet =
-        serde_json::from_slice(&text).map_err(|error| Refusal::bad(format!("Invalid bulk get request: {error}")))?;
+    let text = body::collect(content, BULK_REQUEST_BYTES)
+        .await
+        .map_err(|error| Refusal::bad(error.to_string()))?;
+    let text =
+        text.ok_or_else(|| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large"))?;
+    let request: BulkGet = serde_json::from_slice(&text)
+        .map_err(|error| Refusal::bad(format!("Invalid bulk get request: {error}")))?;
     if let Some(ttl) = request.cache_ttl {
         check_cache_ttl(ttl.as_str().unwrap_or(&ttl.to_string()))?;
     }
     let kind = request.kind.as_deref().unwrap_or("text");
     if kind != "text" && kind != "json" {
-        return Err(Refusal::bad(format!("\"{kind}\" is not a valid type. Use \"json\" or \"text\"")));
+        return Err(Refusal::bad(format!(
+            "\"{kind}\" is not a valid type. Use \"json\" or \"text\""
+        )));
     }
-    let found = scope.storage.kv().get_bulk(scope.account, namespace, &request.keys).await?.value;
+    let found = scope
+        .storage
+        .kv()
+        .get_bulk(scope.account, namespace, &request.keys)
+        .await?
+        .value;
 
     let mut answer = String::from("{");
     let mut left = limits::KV_VALUE_BYTES;
@@ -158,8 +231,15 @@ where
             answer.push_str("null");
             continue;
         };
-        let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "Total size of request exceeds the limit of 25MB");
-        left = left.checked_sub(entry.value.len_bytes()).ok_or_else(too_large)?;
+        let too_large = || {
+            Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Total size of request exceeds the limit of 25MB",
+            )
+        };
+        left = left
+            .checked_sub(entry.value.len_bytes())
+            .ok_or_else(too_large)?;
         let value = entry.value.collect(limits::KV_VALUE_BYTES).await?;
         let metadata = entry.metadata.as_deref();
         if request.with_metadata {
@@ -167,7 +247,9 @@ where
         }
         if kind == "json" {
             let value: &RawValue = serde_json::from_slice(&value).map_err(|_| {
-                Refusal::bad("At least one of the requested keys corresponds to a non-json value".to_owned())
+                Refusal::bad(
+                    "At least one of the requested keys corresponds to a non-json value".to_owned(),
+                )
             })?;
             answer.push_str(value.get());
         } else {
@@ -198,7 +280,11 @@ fn key(uri: &Uri) -> Result<String, Refusal> {
 fn query(uri: &Uri, name: &str) -> Option<String> {
     uri.query()?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned())
+        (key == name).then(|| {
+            percent_decode_str(&value.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        })
     })
 }
 
@@ -209,7 +295,10 @@ fn json(value: &serde_json::Value) -> Response<Body> {
 }
 
 fn set_json(response: &mut Response<Body>) {
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
 }
 
 fn push_json(out: &mut String, text: &str) {
@@ -224,7 +313,10 @@ struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+        Self {
+            status,
+            reason: reason.into(),
+        }
     }
 
     fn bad(reason: String) -> Self {
@@ -234,8 +326,18 @@ impl Refusal {
     fn into_response(self) -> Response<Body> {
         let mut response = body::empty(self.status);
         // Any other byte would make the runtime drop the whole reason.
-        let reason: Vec<u8> =
-            self.reason.chars().map(|c| if matches!(c, ' '..='~') { c as u8 } else { b'?' }).take(512).collect();
+        let reason: Vec<u8> = self
+            .reason
+            .chars()
+            .map(|c| {
+                if matches!(c, ' '..='~') {
+                    c as u8
+                } else {
+                    b'?'
+                }
+            })
+            .take(512)
+            .collect();
         if let Ok(reason) = ReasonPhrase::try_from(reason) {
             response.extensions_mut().insert(reason);
         }
@@ -246,8 +348,8 @@ impl Refusal {
 impl From<engawa_storage::Error> for Refusal {
     fn from(error: engawa_storage::Error) -> Self {
         let status = match error.kind() {
-            ErrorKind::NotFound => StatusCode::NOT_FOUND,
-            ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+            // 404 would be read as "no such key": a namespace that is gone is an error.
+            ErrorKind::NotFound | ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
             ErrorKind::KeyTooLong => StatusCode::URI_TOO_LONG,
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

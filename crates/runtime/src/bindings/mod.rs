@@ -20,7 +20,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engawa_model::{AccountId, BindingKind, BucketName, DatabaseId, DatasetName, NamespaceId, ProjectName, Version};
+use engawa_model::{
+    AccountId, BindingKind, BucketName, DatabaseId, DatasetName, NamespaceId, ProjectName, Version,
+};
 use engawa_storage::Storage;
 use http::{HeaderValue, Request, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -41,7 +43,11 @@ pub trait Host: Send + Sync {
 
     /// A service binding: another project of the same account and environment. `None`
     /// when there is none that runs.
-    fn fetch_service(&self, service: &ProjectName, request: Request<Body>) -> LocalFuture<'_, Option<Response<Body>>>;
+    fn fetch_service(
+        &self,
+        service: &ProjectName,
+        request: Request<Body>,
+    ) -> LocalFuture<'_, Option<Response<Body>>>;
 
     /// What a finished request has logged.
     fn log(&self, log: WorkerLog);
@@ -85,15 +91,27 @@ impl Bindings {
                 }
                 BindingKind::Service(project) => Resource::Service(project.clone()),
                 BindingKind::Assets => Resource::Assets,
-                BindingKind::PlainText(_) | BindingKind::Json(_) | BindingKind::SecretText(_) => continue,
+                BindingKind::PlainText(_) | BindingKind::Json(_) | BindingKind::SecretText(_) => {
+                    continue;
+                }
             };
-            table.insert(utf8_percent_encode(&binding.name, NON_ALPHANUMERIC).to_string(), resource);
+            table.insert(
+                utf8_percent_encode(&binding.name, NON_ALPHANUMERIC).to_string(),
+                resource,
+            );
         }
         table.insert(ASSETS.to_owned(), Resource::Assets);
         table.insert(CACHE.to_owned(), Resource::Cache);
         table.insert(LOGS.to_owned(), Resource::Logs);
         let source_maps = SourceMaps::new(&version);
-        Self { version, storage, host, table, datasets, source_maps }
+        Self {
+            version,
+            storage,
+            host,
+            table,
+            datasets,
+            source_maps,
+        }
     }
 
     /// Answers one call.
@@ -107,15 +125,19 @@ impl Bindings {
             .get(BINDING_HEADER)
             .and_then(|value| value.to_str().ok())
             .and_then(|name| self.table.get(name));
-        let account = &self.version.account;
         match resource {
-            Some(Resource::Kv(namespace)) => kv::handle(self.scope(account), namespace, request).await,
-            Some(Resource::D1(database)) => d1::handle(self.scope(account), database, request).await,
-            Some(Resource::R2(bucket)) => r2::handle(self.scope(account), bucket, request).await,
-            Some(Resource::Analytics) => analytics::handle(self.scope(account), &self.datasets, request).await,
+            Some(Resource::Kv(namespace)) => kv::handle(self.scope(), namespace, request).await,
+            Some(Resource::D1(database)) => d1::handle(self.scope(), database, request).await,
+            Some(Resource::R2(bucket)) => r2::handle(self.scope(), bucket, request).await,
+            Some(Resource::Analytics) => {
+                analytics::handle(self.scope(), &self.datasets, request).await
+            }
             Some(Resource::Assets) => self.host.fetch_assets(request.map(body::boxed)).await,
             Some(Resource::Service(project)) => {
-                let answer = self.host.fetch_service(project, request.map(body::boxed)).await;
+                let answer = self
+                    .host
+                    .fetch_service(project, request.map(body::boxed))
+                    .await;
                 answer.unwrap_or_else(|| {
                     let text = format!("The service {project} of this binding does not run here.");
                     body::text(StatusCode::SERVICE_UNAVAILABLE, text)
@@ -134,12 +156,21 @@ impl Bindings {
                     Err(status) => body::empty(status),
                 }
             }
-            None => body::text(StatusCode::NOT_FOUND, "There is no such binding.".to_owned()),
+            None => match body::discard(request.into_body()).await {
+                Ok(()) => body::text(
+                    StatusCode::NOT_FOUND,
+                    "There is no such binding.".to_owned(),
+                ),
+                Err(_) => body::empty(StatusCode::BAD_REQUEST),
+            },
         }
     }
 
-    fn scope<'a>(&'a self, account: &'a AccountId) -> Scope<'a> {
-        Scope { storage: &self.storage, account }
+    fn scope(&self) -> Scope<'_> {
+        Scope {
+            storage: &self.storage,
+            account: &self.version.account,
+        }
     }
 }
 
@@ -165,7 +196,9 @@ where
         "PURGE" => body::empty(StatusCode::NOT_FOUND),
         _ => {
             let mut answer = body::empty(StatusCode::GATEWAY_TIMEOUT);
-            answer.headers_mut().insert("cf-cache-status", HeaderValue::from_static("MISS"));
+            answer
+                .headers_mut()
+                .insert("cf-cache-status", HeaderValue::from_static("MISS"));
             answer
         }
     }

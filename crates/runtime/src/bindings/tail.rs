@@ -8,6 +8,7 @@ use bytes::Bytes;
 use engawa_model::Version;
 use http::{Request, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use sourcemap::SourceMap;
 
 use super::body::{self, BoxError};
@@ -64,7 +65,8 @@ struct Event {
     exceptions: Vec<Exception>,
     #[serde(default)]
     logs: Vec<Log>,
-    event: Option<Trigger>,
+    #[serde(rename = "event")]
+    trigger: Option<Trigger>,
 }
 
 #[derive(Deserialize)]
@@ -85,8 +87,9 @@ struct Log {
     message: serde_json::Value,
     #[serde(default)]
     timestamp: u64,
+    /// One for each argument, null for those that are no error.
     #[serde(default)]
-    error_info: Vec<Exception>,
+    error_info: Vec<Option<Exception>>,
 }
 
 #[derive(Deserialize)]
@@ -111,42 +114,77 @@ struct TriggerResponse {
 }
 
 /// Reads a post of our tail worker.
-pub(super) async fn receive<B>(maps: &SourceMaps, request: Request<B>) -> Result<Vec<WorkerLog>, StatusCode>
+pub(super) async fn receive<B>(
+    maps: &SourceMaps,
+    request: Request<B>,
+) -> Result<Vec<WorkerLog>, StatusCode>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let text = body::collect(request.into_body(), EVENTS_BYTES).await.map_err(|_| StatusCode::BAD_REQUEST)?;
+    let text = body::collect(request.into_body(), EVENTS_BYTES)
+        .await
+        .map_err(|_| StatusCode::BAD_REQUEST)?;
     let text = text.ok_or(StatusCode::PAYLOAD_TOO_LARGE)?;
-    let events: Vec<Event> = serde_json::from_slice(&text).map_err(|error| {
-        tracing::warn!(target: "engawa::worker", "a tail event was not understood: {error}");
-        StatusCode::BAD_REQUEST
-    })?;
-    Ok(events.into_iter().map(|event| event.into_log(maps)).collect())
+    let events: Vec<&RawValue> =
+        serde_json::from_slice(&text).map_err(|_| StatusCode::BAD_REQUEST)?;
+    // One that is not understood takes no other with it.
+    let known = events.into_iter().filter_map(|event| {
+        serde_json::from_str::<Event>(event.get())
+            .inspect_err(|error| {
+                tracing::warn!(target: "engawa::worker", "a tail event was not understood: {error}");
+            })
+            .ok()
+    });
+    Ok(known.map(|event| event.into_log(maps)).collect())
 }
 
 impl Event {
     fn into_log(self, maps: &SourceMaps) -> WorkerLog {
-        let mut lines: Vec<LogLine> = self.logs.into_iter().map(|log| log.into_line(maps)).collect();
+        let mut lines: Vec<LogLine> = self
+            .logs
+            .into_iter()
+            .map(|log| log.into_line(maps))
+            .collect();
         lines.extend(self.exceptions.into_iter().map(|exception| LogLine {
             level: LogLevel::Error,
             timestamp_ms: exception.timestamp,
             text: exception.into_text("Uncaught ", maps),
         }));
         lines.sort_by_key(|line| line.timestamp_ms);
-        let trigger = self.event;
-        let status = trigger.as_ref().and_then(|trigger| trigger.response.as_ref()).map(|response| response.status);
+        let trigger = self.trigger;
+        let status = trigger
+            .as_ref()
+            .and_then(|trigger| trigger.response.as_ref())
+            .map(|response| response.status);
         let (trigger, ray) = match trigger {
-            Some(Trigger { request: Some(request), .. }) => {
-                let path = url::Url::parse(&request.url)
-                    .map_or(request.url.clone(), |url| url[url::Position::BeforePath..].to_owned());
-                (format!("{} {path}", request.method), request.headers.get("cf-ray").cloned())
+            Some(Trigger {
+                request: Some(request),
+                ..
+            }) => {
+                let path = url::Url::parse(&request.url).map_or(request.url.clone(), |url| {
+                    url[url::Position::BeforePath..].to_owned()
+                });
+                (
+                    format!("{} {path}", request.method),
+                    request.headers.get("cf-ray").cloned(),
+                )
             }
-            Some(Trigger { cron: Some(cron), .. }) => (format!("cron {cron}"), None),
-            Some(Trigger { queue: Some(queue), .. }) => (format!("queue {queue}"), None),
+            Some(Trigger {
+                cron: Some(cron), ..
+            }) => (format!("cron {cron}"), None),
+            Some(Trigger {
+                queue: Some(queue), ..
+            }) => (format!("queue {queue}"), None),
             _ => ("event".to_owned(), None),
         };
-        WorkerLog { trigger, ray, status, outcome: self.outcome, lines }
+        WorkerLog {
+            trigger,
+            ray,
+            status,
+            outcome: self.outcome,
+            lines,
+        }
     }
 }
 
@@ -160,18 +198,24 @@ impl Log {
             _ => LogLevel::Log,
         };
         let mut text = match self.message {
-            serde_json::Value::Array(arguments) => {
-                arguments.iter().map(argument_text).collect::<Vec<_>>().join(" ")
-            }
+            serde_json::Value::Array(arguments) => arguments
+                .iter()
+                .map(argument_text)
+                .collect::<Vec<_>>()
+                .join(" "),
             other => argument_text(&other),
         };
-        for error in self.error_info {
+        for error in self.error_info.into_iter().flatten() {
             if let Some(stack) = error.stack {
                 text.push('\n');
                 text.push_str(&maps.resolve(&stack));
             }
         }
-        LogLine { level, text, timestamp_ms: self.timestamp }
+        LogLine {
+            level,
+            text,
+            timestamp_ms: self.timestamp,
+        }
     }
 }
 
@@ -200,16 +244,29 @@ pub(super) struct SourceMaps {
 
 impl SourceMaps {
     pub(super) fn new(version: &Version) -> Self {
-        let modules = version.worker.iter().flat_map(|code| &code.modules).filter_map(|module| {
-            let map = module.source_map.clone()?;
-            Some((module.name.trim_start_matches("./").to_owned(), (map, OnceLock::new())))
-        });
-        Self { modules: modules.collect() }
+        let modules = version
+            .worker
+            .iter()
+            .flat_map(|code| &code.modules)
+            .filter_map(|module| {
+                let map = module.source_map.clone()?;
+                Some((
+                    module.name.trim_start_matches("./").to_owned(),
+                    (map, OnceLock::new()),
+                ))
+            });
+        Self {
+            modules: modules.collect(),
+        }
     }
 
     /// A stack with every known position replaced by the one in the user's file.
     fn resolve(&self, stack: &str) -> String {
-        stack.lines().map(|line| self.resolve_line(line)).collect::<Vec<_>>().join("\n")
+        stack
+            .lines()
+            .map(|line| self.resolve_line(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// `    at Object.fetch (worker.js:6:59)` or `    at worker.js:6:59`.
@@ -221,21 +278,35 @@ impl SourceMaps {
         };
         let place = line[start..].trim_end_matches(')');
         let mut parts = place.rsplitn(3, ':');
-        let (Some(column), Some(row), Some(module)) = (parts.next(), parts.next(), parts.next()) else {
-            return as_it_is();
-        };
-        let (Ok(column), Ok(row)) = (column.parse::<u32>(), row.parse::<u32>()) else { return as_it_is() };
-        let Some(token) = self.map(module).and_then(|map| map.lookup_token(row.checked_sub(1)?, column.checked_sub(1)?))
+        let (Some(column), Some(row), Some(module)) = (parts.next(), parts.next(), parts.next())
         else {
             return as_it_is();
         };
-        let Some(source) = token.get_source() else { return as_it_is() };
+        let (Ok(column), Ok(row)) = (column.parse::<u32>(), row.parse::<u32>()) else {
+            return as_it_is();
+        };
+        let Some(token) = self
+            .map(module)
+            .and_then(|map| map.lookup_token(row.checked_sub(1)?, column.checked_sub(1)?))
+        else {
+            return as_it_is();
+        };
+        let Some(source) = token.get_source() else {
+            return as_it_is();
+        };
         let end = if open.is_some() { ")" } else { "" };
-        format!("{}{source}:{}:{}{end}", &line[..start], token.get_src_line() + 1, token.get_src_col() + 1)
+        format!(
+            "{}{source}:{}:{}{end}",
+            &line[..start],
+            token.get_src_line() + 1,
+            token.get_src_col() + 1
+        )
     }
 
     fn map(&self, module: &str) -> Option<&SourceMap> {
         let (text, parsed) = self.modules.get(module.trim_start_matches("./"))?;
-        parsed.get_or_init(|| SourceMap::from_slice(text).ok()).as_ref()
+        parsed
+            .get_or_init(|| SourceMap::from_slice(text).ok())
+            .as_ref()
     }
 }

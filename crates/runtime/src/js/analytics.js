@@ -10,6 +10,9 @@ const FLUSH_AFTER_MS = 20;
 const FLUSH_POINTS = 500;
 const FLUSH_BYTES = 256 * 1024;
 const MAX_BUFFERED = 10_000;
+const MAX_BUFFERED_BYTES = 32 * 1024 * 1024;
+// A flush that did nothing for so long went with its request: another takes over.
+const FLUSH_STALLS_MS = 30_000;
 const ATTEMPTS = 5;
 const MAX_LISTED = 20;
 const MAX_INDEX_BYTES = 96;
@@ -24,7 +27,8 @@ let batchNumber = 0;
 let buffered = [];
 let bufferedBytes = 0;
 let lost = 0;
-let flushing = false;
+// When the flush under way, if there is one, last did something.
+let flushedAt = null;
 
 function bytes(value) {
   if (value === null || value === undefined) return null;
@@ -65,20 +69,30 @@ async function post(fetcher, key, batch, lostBefore) {
   return false;
 }
 
+// The points of the next batch: bounded in number and in bytes.
+function take() {
+  let count = 0;
+  let bytes = 0;
+  while (count < buffered.length && count < FLUSH_POINTS && bytes < FLUSH_BYTES) bytes += buffered[count++].bytes;
+  bufferedBytes -= bytes;
+  return buffered.splice(0, count).map(({ point }) => point);
+}
+
 async function flush(fetcher) {
   try {
     while (buffered.length > 0) {
+      flushedAt = Date.now();
       if (buffered.length < FLUSH_POINTS && bufferedBytes < FLUSH_BYTES) {
         await scheduler.wait(FLUSH_AFTER_MS);
       }
-      const batch = buffered.splice(0, FLUSH_POINTS);
-      bufferedBytes = 0;
+      const batch = take();
+      if (batch.length === 0) continue;
       const lostBefore = lost;
       lost = 0;
       if (!await post(fetcher, batchNumber++, batch, lostBefore)) lost += lostBefore + batch.length;
     }
   } finally {
-    flushing = false;
+    flushedAt = null;
   }
 }
 
@@ -93,7 +107,8 @@ class AnalyticsEngineDataset {
 
   writeDataPoint(event = {}) {
     const indexes = list(event.indexes, 'indexes', 1).map(bytes);
-    const doubles = list(event.doubles, 'doubles', MAX_LISTED).map(Number);
+    // Unary plus, as WebIDL converts: unlike Number() it refuses a BigInt.
+    const doubles = list(event.doubles, 'doubles', MAX_LISTED).map((value) => +value);
     const blobs = list(event.blobs, 'blobs', MAX_LISTED).map(bytes);
     if ((indexes[0]?.length ?? 0) > MAX_INDEX_BYTES) {
       throw new TypeError(`writeDataPoint(): Size of indexes[0] exceeds ${MAX_INDEX_BYTES} bytes).`);
@@ -102,21 +117,24 @@ class AnalyticsEngineDataset {
     if (blobsBytes > MAX_BLOBS_BYTES) {
       throw new TypeError(`writeDataPoint(): Cumulative size of blobs exceeds ${MAX_BLOBS_BYTES} bytes).`);
     }
-    if (buffered.length >= MAX_BUFFERED) {
+    if (buffered.length >= MAX_BUFFERED || bufferedBytes >= MAX_BUFFERED_BYTES) {
       lost++;
       return;
     }
     boot ??= crypto.randomUUID();
-    buffered.push({
+    const now = Date.now();
+    const point = {
       dataset: this.#dataset,
-      ts: Date.now(),
+      ts: now,
       index: base64(indexes[0] ?? null),
       doubles: doubles.map((double) => Number.isFinite(double) ? double : String(double)),
       blobs: blobs.map(base64),
-    });
-    bufferedBytes += blobsBytes + 200;
-    if (!flushing) {
-      flushing = true;
+    };
+    const size = blobsBytes + 200;
+    buffered.push({ bytes: size, point });
+    bufferedBytes += size;
+    if (flushedAt === null || now - flushedAt > FLUSH_STALLS_MS) {
+      flushedAt = now;
       runtime.waitUntil(flush(this.#fetcher));
     }
   }
