@@ -1,0 +1,12 @@
+//! The runtime with the real workerd and the real store.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+mod analytics;
+mod config;
+mod d1;
+mod kv;
+mod life;
+mod r2;
+mod support;
+mod tail;
