@@ -1,6 +1,8 @@
 //! Functions, `_routes.json`, `_worker.js` and Workers projects over HTTP: every case of
 //! pages.md 9.6 by its number, and what only shows with a running server.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -725,6 +727,42 @@ fn a_workers_project_serves_its_main() {
     ]);
     let dev = start(&project);
     assert_eq!(get(&dev, "/any/path").text, "main /any/path");
+}
+
+// docs/compatibility.md, "Not supported": what is not there says so and breaks nothing.
+#[test]
+fn what_is_not_supported_yet_answers_as_documented() {
+    let project = TestProject::new(&[
+        (
+            "wrangler.toml",
+            &format!("{HEAD}[[services]]\nbinding = \"OTHER\"\nservice = \"other\"\n"),
+        ),
+        ("public/index.html", "page"),
+        (
+            "functions/f.js",
+            "export const onRequest = async ({ env }) => {\n\
+               await caches.default.put('http://c.test/a', new Response('kept', { headers: { 'cache-control': 'max-age=60' } }));\n\
+               const named = await caches.open('mine');\n\
+               const service = await env.OTHER.fetch('http://any.test/');\n\
+               return Response.json({\n\
+                 found: (await caches.default.match('http://c.test/a')) === undefined,\n\
+                 named: (await named.match('http://c.test/a')) === undefined,\n\
+                 deleted: await caches.default.delete('http://c.test/a'),\n\
+                 service: [service.status, await service.text()],\n\
+               });\n\
+             };",
+        ),
+    ]);
+    let dev = start(&project);
+    assert_eq!(
+        dev.json("/f"),
+        json!({
+            "found": true,
+            "named": true,
+            "deleted": false,
+            "service": [503, "The service other of this binding does not run here."],
+        })
+    );
 }
 
 /// A project with Node's modules at a date.

@@ -23,22 +23,19 @@ pub(crate) struct Oracle {
 /// default folder is looked at, so that a plain `cargo test` compares too once they are
 /// there.
 pub(crate) fn packages() -> Option<PathBuf> {
-    let modules = match std::env::var_os("ENGAWA_TEST_NPM") {
-        Some(dir) => {
-            let modules = PathBuf::from(dir).join("node_modules");
-            assert!(
-                modules.join("wrangler").is_dir(),
-                "ENGAWA_TEST_NPM names {}, without wrangler",
-                modules.display()
-            );
-            modules
-        }
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME")
-                .map(PathBuf::from)
-                .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-            cache.join("engawa/test-packages/node_modules")
-        }
+    let modules = if let Some(dir) = std::env::var_os("ENGAWA_TEST_NPM") {
+        let modules = PathBuf::from(dir).join("node_modules");
+        assert!(
+            modules.join("wrangler").is_dir(),
+            "ENGAWA_TEST_NPM is set, and {} has no wrangler",
+            modules.display()
+        );
+        modules
+    } else {
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+        cache.join("engawa/test-packages/node_modules")
     };
     modules.join("wrangler").is_dir().then_some(modules)
 }
