@@ -17,6 +17,7 @@
 use std::path::Path;
 
 use engawa_model::ErrorKind;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::Error;
@@ -63,6 +64,10 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Only a checkpoint of another connection of this process is ever waited for.
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(32);
+    // No plan depends on a parameter's value. Else SQLite marks a statement like
+    // `WHERE key = ?1` as one whose plan may, and compiles it anew whenever its bindings
+    // were cleared, which the cache of statements does after each use.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)
 }
@@ -175,6 +180,8 @@ pub(crate) fn map(path: &Path, step: &str, error: rusqlite::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
 
     fn schema(migrations: &'static [&'static str]) -> Schema {
@@ -187,6 +194,21 @@ mod tests {
 
     const FIRST: &str = "CREATE TABLE a (x INTEGER) STRICT;";
     const SECOND: &str = "ALTER TABLE a ADD COLUMN y INTEGER; UPDATE a SET y = x + 1;";
+
+    #[test]
+    fn a_kept_statement_is_compiled_once() {
+        const TABLES: &str =
+            "CREATE TABLE a (k BLOB NOT NULL PRIMARY KEY, x INTEGER) STRICT, WITHOUT ROWID;
+                      CREATE TABLE b (id INTEGER PRIMARY KEY, v BLOB NOT NULL) STRICT;";
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open(&folder.path().join("f.sqlite"), &schema(&[TABLES])).unwrap();
+        let sql = "SELECT v FROM a LEFT JOIN b ON id = x WHERE k = ?1";
+        for key in [b"one", b"two", b"one"] {
+            let mut select = connection.prepare_cached(sql).unwrap();
+            assert!(!select.exists([key]).unwrap());
+            assert_eq!(select.get_status(StatementStatus::RePrepare), 0);
+        }
+    }
 
     #[test]
     fn a_file_is_migrated_forward_and_keeps_its_rows() {
