@@ -156,6 +156,12 @@ const INTENDED: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "r2",
+        "a customer's key",
+        "",
+        "miniflare stores it as if there were no key; here it is refused",
+    ),
+    (
+        "r2",
         "delete of 1001 keys",
         "",
         "storage.md 3.1: at most 1,000",

@@ -4,11 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use engawa_testkit::{Dev, TestProject};
 use serde_json::{Value, json};
 
+use crate::oracle::{Oracle, packages};
 use crate::start;
 
 const HEAD: &str =
@@ -184,8 +185,12 @@ impl Answer {
 }
 
 fn ask(dev: &Dev, method: &str, path: &str, body: Option<&str>) -> Answer {
+    ask_at(dev.address, method, path, body)
+}
+
+fn ask_at(address: SocketAddr, method: &str, path: &str, body: Option<&str>) -> Answer {
     // Written by hand: a client library would mend paths like `/users//x` and `%E0%A4%A`.
-    let mut stream = TcpStream::connect(dev.address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(engawa_testkit::PATIENCE))
         .unwrap();
@@ -513,6 +518,98 @@ fn the_cases_of_functions() {
 
     web_socket(&dev);
     streaming(&dev);
+}
+
+/// What both are asked: all that has an answer of the project's own (error pages and
+/// repeated slashes are each server's).
+const ASKED: &[(&str, &str)] = &[
+    ("GET", "/"),
+    ("HEAD", "/"),
+    ("POST", "/"),
+    ("GET", "/index.html"),
+    ("GET", "/users"),
+    ("GET", "/users/"),
+    ("GET", "/users/nevi"),
+    ("GET", "/users/nevi/"),
+    ("GET", "/users/special"),
+    ("GET", "/Users/Special"),
+    ("GET", "/users/a/b/c"),
+    ("GET", "/users/a%2Fb"),
+    ("GET", "/users/caf%C3%A9"),
+    ("GET", "/users/%E0%A4%A"),
+    ("GET", "/api"),
+    ("GET", "/api/zzz"),
+    ("GET", "/api/deep"),
+    ("GET", "/api/deep/q"),
+    ("POST", "/api/getonly"),
+    ("HEAD", "/api/getonly"),
+    ("GET", "/api/m"),
+    ("POST", "/api/m"),
+    ("PUT", "/api/m"),
+    ("HEAD", "/api/m"),
+    ("GET", "/both"),
+    ("POST", "/both"),
+    ("GET", "/dup"),
+    ("GET", "/dup/"),
+    ("GET", "/multi"),
+    ("GET", "/multi/tail"),
+    ("GET", "/multi/1/2/tail"),
+    ("GET", "/multi/1/2"),
+    ("GET", "/a.b"),
+    ("GET", "/aXb"),
+    ("GET", "/about"),
+    ("GET", "/about/"),
+    ("POST", "/about"),
+    ("GET", "/assets/x.txt"),
+    ("GET", "/assets/plain.txt"),
+    ("GET", "/own/twice"),
+    ("GET", "/own/data"),
+    ("POST", "/own/body"),
+    ("GET", "/own/elsewhere"),
+    ("GET", "/own/assets"),
+    ("GET", "/own/keys"),
+    ("GET", "/own/headers"),
+    ("GET", "/own/next"),
+    ("GET", "/moved"),
+    ("GET", "/nothing/at/all"),
+    ("DELETE", "/nothing/at/all"),
+];
+
+#[test]
+fn functions_answer_as_under_wrangler() {
+    let Some(packages) = packages() else {
+        eprintln!("wrangler is not installed (cargo xtask test installs it): nothing was compared");
+        return;
+    };
+    let (mine, its) = (tree(), tree());
+    let oracle = Oracle::start(&packages, its.path());
+    let dev = start(&mine);
+    let mut wrong = Vec::new();
+    for (method, path) in ASKED {
+        let body = (*method == "POST").then_some("the body");
+        let seen = [dev.address, oracle.address()].map(|address| {
+            let answer = ask_at(address, method, path, body);
+            let headers = [
+                "content-type",
+                "location",
+                "x-a",
+                "x-location",
+                "x-function-path",
+            ]
+            .map(|name| format!("{name}: {}", answer.header(name)));
+            format!(
+                "{} [{}] {headers:?} {}",
+                answer.status, answer.marks, answer.text
+            )
+        });
+        if seen[0] != seen[1] {
+            wrong.push(format!(
+                "{method} {path}\n  here:   {}\n  oracle: {}",
+                seen[0], seen[1]
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "these differ:\n{}", wrong.join("\n"));
 }
 
 // RFC 6455; workerd: api/web-socket.h

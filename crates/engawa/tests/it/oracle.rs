@@ -1,6 +1,7 @@
 //! `wrangler pages dev` as the oracle: the same project under Cloudflare's own simulator.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -109,6 +110,15 @@ impl Oracle {
         // It goes on talking; the pipes must stay open for it.
         std::thread::spawn(move || said.into_iter().for_each(drop));
         oracle
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self
+            .url
+            .strip_prefix("http://")
+            .and_then(|address| address.parse().ok());
+        address.expect("it listens on 127.0.0.1")
     }
 
     /// A URL of it.
