@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use engawa_model::DatabaseId;
+use engawa_model::{DatabaseId, ErrorKind};
 use engawa_storage::d1::{D1Format, D1QueryOptions, D1Result, D1Statement, D1Value};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -108,7 +108,14 @@ where
             }
             response
         }
-        Err(error) => failure(error.message()),
+        Err(error) => {
+            super::tell_operator("D1", error.kind(), error.message());
+            match error.kind() {
+                // SQLite's own text, whichever file it was.
+                ErrorKind::DiskFull => failure("database or disk is full: SQLITE_FULL"),
+                _ => failure(error.public_message()),
+            }
+        }
     }
 }
 

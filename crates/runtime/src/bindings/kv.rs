@@ -356,7 +356,8 @@ impl From<engawa_storage::Error> for Refusal {
             ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.message())
+        super::tell_operator("KV", error.kind(), error.message());
+        Self::new(status, error.public_message())
     }
 }
 

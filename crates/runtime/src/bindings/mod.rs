@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engawa_model::{
-    AccountId, BindingKind, BucketName, DatabaseId, DatasetName, NamespaceId, ProjectName, Version,
+    AccountId, BindingKind, BucketName, DatabaseId, DatasetName, ErrorKind, NamespaceId, ProjectName,
+    Version,
 };
 use engawa_storage::Storage;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -179,6 +180,16 @@ impl Bindings {
 struct Scope<'a> {
     storage: &'a Storage,
     account: &'a AccountId,
+}
+
+/// What a worker does not learn of a failure of the machine, its operator does.
+fn tell_operator(service: &str, kind: ErrorKind, message: &str) {
+    if matches!(
+        kind,
+        ErrorKind::DiskFull | ErrorKind::Unknown | ErrorKind::Corrupt | ErrorKind::Internal
+    ) {
+        tracing::error!(target: "engawa::storage", "{service}: {message}");
+    }
 }
 
 /// The Cache API before it is built: a cache that holds nothing (workerd.md 6).

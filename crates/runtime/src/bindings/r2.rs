@@ -6,7 +6,7 @@
 mod wire;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use engawa_model::BucketName;
+use engawa_model::{BucketName, ErrorKind};
 use engawa_storage::r2::{
     R2Code, R2CreateMultipartRequest, R2Error, R2Get, R2GetRequest, R2ListRequest, R2Part, R2Put,
     R2PutRequest, R2Range, R2RangeRequest, R2Upload,
@@ -382,8 +382,15 @@ fn refuse(error: &R2Error, metadata: Option<&Json>) -> Response<Body> {
     };
     *response.status_mut() = StatusCode::from_u16(error.code().http_status())
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let text = json!({ "version": 1, "v4code": error.code().number(), "message": error.message() })
-        .to_string();
+    if error.code() == R2Code::InternalError {
+        super::tell_operator("R2", ErrorKind::Internal, error.message());
+    }
+    let text = json!({
+        "version": 1,
+        "v4code": error.code().number(),
+        "message": error.public_message(),
+    })
+    .to_string();
     if let Ok(text) = HeaderValue::from_bytes(text.as_bytes()) {
         response.headers_mut().insert(ERROR, text);
     }
