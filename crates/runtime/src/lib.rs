@@ -12,6 +12,7 @@ mod life;
 mod ping;
 mod pool;
 mod process;
+mod sockets;
 mod supervisor;
 
 pub use bindings::{Bindings, Body, BoxError, Host, LocalFuture, LogLevel, LogLine, WorkerLog};

@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use engawa_model::{AccountId, Lease, ProjectName, WorkerPool, WorkerUnavailable};
-use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use crate::capacity::Capacity;
 use crate::config::WorkerdConfig;
 use crate::life::{Availability, Event, WorkerTimes};
 use crate::process::{Process, Spawner};
+use crate::sockets::SocketDir;
 
 pub(crate) use instance::Instance;
 use instance::uptime_ms;
@@ -42,7 +42,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct PoolContext {
     pub(crate) spawner: Spawner,
     pub(crate) workerd: std::path::PathBuf,
-    pub(crate) sockets: TempDir,
+    pub(crate) sockets: SocketDir,
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) times: WorkerTimes,
 }

@@ -13,6 +13,7 @@ use crate::config::{ConfigOptions, Egress, WorkerdConfig};
 use crate::life::WorkerTimes;
 use crate::pool::{Pool, PoolContext, PoolOptions};
 use crate::process::Spawner;
+use crate::sockets::SocketDir;
 
 /// How a runtime runs.
 #[derive(Debug, Clone)]
@@ -51,11 +52,6 @@ impl Runtime {
     /// # Errors
     /// When the machine gives no folder for temporary files or no thread.
     pub fn new(options: RuntimeOptions) -> io::Result<Self> {
-        // A unix path ends at 107 bytes, so the folder is a short one; mode 0700 is what
-        // `tempfile` makes. It goes with the last pool.
-        let sockets = tempfile::Builder::new()
-            .prefix("engawa-")
-            .tempdir_in(short_temp_dir()?)?;
         let RuntimeOptions {
             workerd,
             egress,
@@ -65,7 +61,8 @@ impl Runtime {
         let context = PoolContext {
             spawner: Spawner::start()?,
             workerd,
-            sockets,
+            // It goes with the last pool.
+            sockets: SocketDir::new()?,
             capacity: Capacity::new(capacity, times.wait_until),
             times,
         };
@@ -119,15 +116,4 @@ impl Runtime {
         };
         WorkerdConfig::new(Arc::clone(version), code.clone(), options).redacted()
     }
-}
-
-/// `TMPDIR` if a socket's path below it is short enough, else `/tmp`. Absolute, since a
-/// worker's process has another current folder.
-fn short_temp_dir() -> io::Result<PathBuf> {
-    let dir = std::path::absolute(std::env::temp_dir())?;
-    Ok(if dir.as_os_str().len() <= 60 {
-        dir
-    } else {
-        PathBuf::from("/tmp")
-    })
 }

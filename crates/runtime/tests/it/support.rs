@@ -69,11 +69,20 @@ impl World {
     }
 
     pub(crate) fn with(times: WorkerTimes, capacity: CapacityLimits) -> Self {
+        Self::with_program(workerd(), times, capacity)
+    }
+
+    /// A program in workerd's place that does what it never would.
+    pub(crate) fn with_program(
+        workerd: PathBuf,
+        times: WorkerTimes,
+        capacity: CapacityLimits,
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         let owner = Owner::acquire(data.path(), "a test").unwrap();
         let storage = Storage::open(&owner, StorageOptions::new(data.path())).unwrap();
         let options = RuntimeOptions {
-            workerd: workerd(),
+            workerd,
             egress: Egress::development(),
             capacity,
             times,
