@@ -15,9 +15,7 @@ use anyhow::{Context as _, bail};
 use engawa_gateway::{BuildState, DevSignals, ListenerGuard, RouteTable};
 use engawa_model::{AccountId, Clock, Environment, Version};
 use engawa_project::Diagnostic;
-use engawa_runtime::{
-    CapacityLimits, Egress, LogLevel, Pool, RuntimeOptions, WorkerTimes,
-};
+use engawa_runtime::{CapacityLimits, Egress, LogLevel, Pool, RuntimeOptions, WorkerTimes};
 use engawa_storage::{Owner, OwnerError, Storage, StorageOptions};
 use tokio::task::JoinHandle;
 
@@ -39,6 +37,10 @@ const PURPOSE: &str = "engawa dev";
 const COMMAND_ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A worker that takes longer to start than this gives way to the next edit, which may well
+/// mend what it waits for.
+const START_UNDISTURBED: Duration = Duration::from_secs(1);
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -115,8 +117,15 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
 
     let mut stop = Stop::listen()?;
     let mut watcher = Watcher::new().context("cannot watch files")?;
+    let first = async {
+        session.rebuild(&mut watcher).await;
+        while session.live.is_none() && !session.failed_before {
+            watcher.changed().await;
+            session.rebuild(&mut watcher).await;
+        }
+    };
     let stopped = tokio::select! {
-        () = session.rebuild(&mut watcher) => false,
+        () = first => false,
         () = stop.requested() => true,
     };
     if !stopped {
@@ -189,7 +198,8 @@ struct Lingering {
 }
 
 impl Session {
-    /// Builds what lies in the folder now, and serves it if it is sound.
+    /// Builds what lies in the folder now, and serves it if it is sound. If it was changed
+    /// meanwhile, nothing comes of it, and the watcher has another edit.
     async fn rebuild(&mut self, watcher: &mut Watcher) {
         let began = SystemTime::now();
         let built = self.projects.build(AccountId::local()).await;
@@ -206,9 +216,18 @@ impl Session {
                         return;
                     }
                     Ok(Prepared::Stored) => {
-                        self.platform
-                            .deploy(built.version, self.options.log_level)
-                            .await
+                        let deploy = self.platform.deploy(built.version, self.options.log_level);
+                        let edited = async {
+                            tokio::time::sleep(START_UNDISTURBED).await;
+                            watcher.changed().await;
+                        };
+                        tokio::select! {
+                            deployed = deploy => deployed,
+                            () = edited => {
+                                watcher.look_again();
+                                return;
+                            }
+                        }
                     }
                     Err(error) => Err(error),
                 }

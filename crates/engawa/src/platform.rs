@@ -93,7 +93,8 @@ impl Platform {
     }
 
     /// Makes a version ready: its resources exist, its processes have started once.
-    /// Nothing is published yet. Must be called inside a tokio runtime.
+    /// Nothing is published yet. Must be called inside a tokio runtime. Dropping the
+    /// future ends what it has begun.
     ///
     /// # Errors
     /// When the worker does not start; the text is workerd's.
@@ -150,9 +151,13 @@ impl Platform {
             pool,
             bindings,
         };
-        if let Some(pool) = &deployment.pool
-            && let Err(error) = pool.check().await
-        {
+        let mut unchecked = Unchecked(deployment.pool.clone());
+        let checked = match &deployment.pool {
+            Some(pool) => pool.check().await,
+            None => Ok(()),
+        };
+        unchecked.0 = None;
+        if let Err(error) = checked {
             deployment.retire().await;
             return Err(error.into());
         }
@@ -189,6 +194,19 @@ impl Platform {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends a worker whose check nobody waits for any more: an edit has made another of it, or
+/// the program ends.
+struct Unchecked(Option<Arc<Pool>>);
+
+impl Drop for Unchecked {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.0 {
+            pool.retire();
+            pool.hurry();
+        }
     }
 }
 

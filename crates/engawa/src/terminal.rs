@@ -2,11 +2,7 @@
 //!
 //! Standard output carries what a program may read (the ready line, results of
 //! commands); everything told to people goes to standard error.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the module that prints"
-)]
+#![expect(clippy::print_stderr, reason = "this is the module that prints")]
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::LazyLock;

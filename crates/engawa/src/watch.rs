@@ -39,7 +39,7 @@ pub(crate) struct Watched<'a> {
 
 /// Watches the files that the newest build depended on.
 pub(crate) struct Watcher {
-    watcher: RecommendedWatcher,
+    system: RecommendedWatcher,
     /// The folders that have a watch, each with its device and inode, since another folder
     /// may have taken its place.
     watched: HashMap<PathBuf, (u64, u64)>,
@@ -150,7 +150,7 @@ impl Watcher {
             }
         };
         Ok(Self {
-            watcher: notify::recommended_watcher(handler)?,
+            system: notify::recommended_watcher(handler)?,
             watched: HashMap::new(),
             interesting,
             changed,
@@ -185,7 +185,7 @@ impl Watcher {
             lost
         };
         let Self {
-            watcher, watched, ..
+            system, watched, ..
         } = self;
         watched.retain(|folder, known| {
             let stays = wanted.contains(folder)
@@ -193,7 +193,7 @@ impl Watcher {
                 && identity(folder) == Some(*known);
             if !stays {
                 // It may be gone from the disk, too.
-                let _ = watcher.unwatch(folder);
+                let _ = system.unwatch(folder);
             }
             stays
         });
@@ -219,7 +219,7 @@ impl Watcher {
             let Some(identity) = identity(folder) else {
                 continue;
             };
-            match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+            match self.system.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.watched.insert(folder.clone(), identity)),
                 Err(error) => refused.push((folder, error)),
             }

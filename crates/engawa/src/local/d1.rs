@@ -242,10 +242,8 @@ async fn import(client: &Client, path: &str, file: &Path) -> anyhow::Result<Vec<
             file.display()
         );
     }
-    let etag: String = md5::Md5::digest(&sql)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest: [u8; 16] = md5::Md5::digest(&sql).into();
+    let etag = format!("{:032x}", u128::from_be_bytes(digest));
     let import = format!("{path}/import");
     let answer = client
         .post(&import, &json!({ "action": "init", "etag": etag }))

@@ -16,7 +16,7 @@ fn watch(watcher: &mut Watcher, project: &Path, paths: &[&str]) {
 }
 
 async fn sees_an_edit(watcher: &Watcher) {
-    let seen = tokio::time::timeout(Duration::from_secs(60), watcher.changed()).await;
+    let seen = tokio::time::timeout(Duration::from_mins(1), watcher.changed()).await;
     seen.expect("the edit is seen");
 }
 

@@ -8,6 +8,7 @@
 //!
 //! A kill proves the order of steps, and not that anything was synced: the kernel keeps
 //! what a dead process has written.
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -100,7 +101,7 @@ export async function onRequest({ env, request }) {
 }
 "#;
 
-/// SplitMix64: small, and the same on every machine.
+/// `SplitMix64`: small, and the same on every machine.
 struct Random(u64);
 
 impl Random {

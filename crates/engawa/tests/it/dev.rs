@@ -1,6 +1,6 @@
 //! `engawa dev`: a folder is served, and so is each edit of it.
 
-use engawa_testkit::{Dev, wait_until};
+use engawa_testkit::{Dev, lives, wait_until};
 
 use crate::{program, project, start};
 
@@ -402,6 +402,30 @@ fn a_worker_that_never_comes_up_keeps_nobody_from_leaving() {
     wait_until("the new worker starts", || dev.workers().len() > 1);
     dev.signal("TERM");
     assert!(dev.wait().success());
+}
+
+#[test]
+fn an_edit_mends_a_worker_that_never_comes_up_without_waiting_for_it() {
+    let project = project(&[("functions/f.js", ECHO)]);
+    let dev = start(&project);
+    let good = dev.workers();
+    project.write("functions/f.js", format!("while (true);\n{ECHO}"));
+    wait_until("the new worker starts", || dev.workers().len() > 1);
+    let hung: Vec<u32> = dev
+        .workers()
+        .into_iter()
+        .filter(|pid| !good.contains(pid))
+        .collect();
+    project.write("functions/f.js", ECHO.replace("'f'", "'mended'"));
+    wait_until("the mended one is served", || dev.get("/f").1 == "mended");
+    let said = dev.stderr();
+    assert!(
+        !said.contains("goes on serving"),
+        "it was waited for: {said}"
+    );
+    wait_until("the hung one is gone", || {
+        !hung.iter().any(|pid| lives(*pid))
+    });
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `engawa d1|kv|r2 … --local`: a user's walk on a project's state folder, with and
 //! without `engawa dev` beside it.
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -615,17 +616,14 @@ fn commands_at_the_same_time_all_succeed() {
         let commands: Vec<_> = (0..8)
             .map(|number| {
                 let value = format!("{round}/{number}");
-                let mut command = match number % 2 {
-                    0 => command(
-                        project.path(),
-                        &["kv", "key", "put", &value, &value, "--binding", "KV"],
-                    ),
+                let mut command = if number % 2 == 0 {
+                    let put = ["kv", "key", "put", &value, &value, "--binding", "KV"];
+                    command(project.path(), &put)
+                } else {
                     // Several calls, between which another owner may have gone.
-                    _ => {
-                        let name = format!("migrations/1{round}{number}_n.sql");
-                        project.write(&name, format!("INSERT INTO t VALUES ('{value}');"));
-                        command(project.path(), &["d1", "execute", "it-db", "--file", &name])
-                    }
+                    let name = format!("migrations/1{round}{number}_n.sql");
+                    project.write(&name, format!("INSERT INTO t VALUES ('{value}');"));
+                    command(project.path(), &["d1", "execute", "it-db", "--file", &name])
                 };
                 command
                     .stdout(Stdio::piped())
@@ -699,6 +697,21 @@ fn dev_waits_for_a_command_that_has_the_folder() {
     );
     dev.kill().unwrap();
     dev.wait().unwrap();
+}
+
+#[test]
+fn an_owner_that_does_not_answer_is_named_after_a_while() {
+    let project = project(&[]);
+    let dev = start(&project);
+    dev.signal("STOP");
+    let said = run(&project, &["kv", "key", "list", "--binding", "KV"]).refused();
+    assert!(said.contains("does not answer"), "{said}");
+    assert!(
+        said.contains(&format!("engawa dev (process {})", dev.pid())),
+        "{said}"
+    );
+    dev.signal("CONT");
+    run(&project, &["kv", "key", "list", "--binding", "KV"]).ok();
 }
 
 #[test]
