@@ -229,9 +229,9 @@ export async function onRequest({ env, request }) {
       r2: await attempt(() => env.BUCKET.put("o", big)),
       d1: await attempt(() => env.DB.prepare("INSERT INTO t (b) VALUES (zeroblob(1000000))").run()) });
   }
-  if (url.searchParams.has("free")) {
-    for (let i = 0; i < 20; i++) await env.KV.delete(`k${i}`);
-    return Response.json({ kv: await attempt(() => env.KV.put("after", "v")) });
+  if (url.searchParams.has("after")) {
+    return Response.json({ kv: await attempt(() => env.KV.put("after", "v")),
+      d1: await attempt(() => env.DB.prepare("INSERT INTO t (b) VALUES (1)").run()) });
   }
   const value = await env.KV.get(url.searchParams.get("key"), "arrayBuffer");
   return Response.json({ length: value?.byteLength ?? null, first: value ? new Uint8Array(value)[0] : null });
@@ -241,18 +241,38 @@ export async function onRequest({ env, request }) {
     // A small file system of its own, which goes with the process that mounted it.
     let mut command = engawa(std::path::Path::new("unshare"));
     let script = format!(
-        "mount -t tmpfs -o size=12m none {0} && exec {1} dev {2} --port 0 --persist-to {0}",
-        state.path().display(), program().display(), project.path().display()
+        "mount -t tmpfs -o size=14m none {0} && head -c 2000000 /dev/zero > {0}/ballast && exec {1} dev {2} --port 0 --persist-to {0}",
+        state.path().display(),
+        program().display(),
+        project.path().display()
     );
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
-    let dev = Dev::spawn(command).expect("a user may have a mount namespace (kernel.unprivileged_userns_clone)");
+    let dev = Dev::spawn(command)
+        .expect("a user may have a mount namespace (kernel.unprivileged_userns_clone)");
     let full = dev.json("/disk?fill");
     assert!(full["stored"].as_u64().unwrap() > 10, "{full}");
     for service in ["kv", "r2", "d1"] {
-        assert!(full[service].as_str().unwrap().to_lowercase().contains("full"), "{service}: {full}");
+        assert!(
+            full[service]
+                .as_str()
+                .unwrap()
+                .to_lowercase()
+                .contains("full"),
+            "{service}: {full}"
+        );
     }
     let last = full["stored"].as_u64().unwrap() - 1;
     let value = dev.json(&format!("/disk?key=k{last}"));
-    assert_eq!(value, serde_json::json!({ "length": 100_000, "first": last % 256 }), "what was acknowledged is there");
-    assert_eq!(dev.json("/disk?free")["kv"], "stored", "and writes work again once there is room");
+    assert_eq!(
+        value,
+        serde_json::json!({ "length": 100_000, "first": last % 256 }),
+        "what was acknowledged is there"
+    );
+    // The operator makes room.
+    let ballast = format!("/proc/{}/root{}/ballast", dev.pid(), state.path().display());
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(
+        dev.json("/disk?after"),
+        serde_json::json!({ "kv": "stored", "d1": "stored" })
+    );
 }

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engawa_model::{
-    AccountId, BindingKind, BucketName, DatabaseId, DatasetName, ErrorKind, NamespaceId, ProjectName,
-    Version,
+    AccountId, BindingKind, BucketName, DatabaseId, DatasetName, ErrorKind, NamespaceId,
+    ProjectName, Version,
 };
 use engawa_storage::Storage;
 use http::{HeaderValue, Request, Response, StatusCode};
