@@ -175,7 +175,7 @@ impl Connection {
         if role == Role::Writer {
             let hook = Arc::clone(&control);
             db.set_row_hook(Box::new(move |change, table| {
-                lock(&hook.rows).count(change, table)
+                lock(&hook.rows).count(change, table);
             }));
         }
         let trusted = Trusted::new(&control);

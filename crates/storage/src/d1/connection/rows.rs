@@ -26,8 +26,14 @@ use rusqlite::ffi as sqlite;
 
 use super::{Column, Connection, Facts, Prepared, Role, SqlError, Trusted, lock};
 
-/// Tables and their columns that a statement sets with UPDATE, in lower case.
-pub(super) type Updates = Vec<(Box<[u8]>, Box<[u8]>)>;
+/// A name of the schema, in lower case.
+type Name = Box<[u8]>;
+
+/// Tables and their columns that a statement sets with UPDATE.
+pub(super) type Updates = Vec<(Name, Name)>;
+
+/// The columns of an index; `None` for an expression.
+type IndexColumns = Vec<Option<Name>>;
 
 impl Connection {
     /// Rows read and written by a statement that was just run, with the corrections.
@@ -128,8 +134,7 @@ impl Connection {
                 weights.insert(name.into(), weight);
             }
         }
-        let mut indexes: HashMap<Box<[u8]>, HashMap<Box<[u8]>, Vec<Option<Box<[u8]>>>>> =
-            HashMap::new();
+        let mut indexes: HashMap<Name, HashMap<Name, IndexColumns>> = HashMap::new();
         let (statement, _) = self.db.prepare(
             "SELECT i.tbl_name, i.name, x.name FROM sqlite_schema AS i, \
              pragma_index_xinfo(i.name) AS x WHERE i.type = 'index' AND x.key",
@@ -168,13 +173,13 @@ impl Connection {
 #[derive(Default)]
 pub(super) struct RowCounter {
     /// Rows that one new row of a table counts as. A table that is missing is counted as 1.
-    weights: HashMap<Box<[u8]>, u64>,
-    /// The columns of each index of a table; `None` for an expression. Names in lower case.
-    indexes: HashMap<Box<[u8]>, Vec<Vec<Option<Box<[u8]>>>>>,
+    weights: HashMap<Name, u64>,
+    /// The indexes of each table.
+    indexes: HashMap<Name, Vec<IndexColumns>>,
     /// What the statement that is being compiled sets.
     noted: Updates,
     /// Rows that one changed row of a table counts as, in the statement that runs.
-    updating: HashMap<Box<[u8]>, u64>,
+    updating: HashMap<Name, u64>,
     pub(super) written: u64,
 }
 
