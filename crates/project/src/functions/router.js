@@ -24,6 +24,7 @@ function* $handlersFor(request) {
 		const route = $routes[i];
 		if (!fits(route)) continue;
 		$check(route);
+		if (route.w.length === 0) continue;
 		const match = route.q.exec(path) ?? route.q.exec(folded);
 		if (!match) continue;
 		const literal = route.b.exec(path);
@@ -85,7 +86,7 @@ export default {
 		let data = {};
 		let failOpen = false;
 
-		const next = async (input, init) => {
+		const run = async (input, init) => {
 			if (input !== undefined) {
 				// Handlers that follow, and the static files, see the new request; which
 				// handlers those are was decided by the path of the incoming one.
@@ -94,12 +95,21 @@ export default {
 			}
 
 			const turn = handlers.next();
-			if (turn.done) return $mutable(await env.ASSETS.fetch(request));
+			if (turn.done) return env.ASSETS.fetch(request);
 
 			const { handler, params, at } = turn.value;
+			// Each handler has a request of its own, whose body it may read. Copying one
+			// takes longer than a small handler does (`cf` is copied as JSON), so one
+			// without a body, which nothing can use up, is copied when it is asked for.
+			const given = request;
+			let own = given.body === null ? undefined : new Request(given.clone());
 			const response = await handler({
-				// Each handler may read the body.
-				request: new Request(request.clone()),
+				get request() {
+					return (own ??= new Request(given));
+				},
+				set request(value) {
+					own = value;
+				},
 				functionPath: at,
 				next,
 				params,
@@ -121,14 +131,16 @@ export default {
 			if (!(response instanceof Response)) {
 				throw new Error("Your Pages function should return a Response");
 			}
-			return $mutable(response);
+			return response;
 		};
+		// Only another handler could change headers: the runtime needs no copy.
+		const next = async (input, init) => $mutable(await run(input, init));
 
 		try {
-			return await next();
+			return await run();
 		} catch (error) {
 			if (!failOpen) throw error;
-			return $mutable(await env.ASSETS.fetch(request));
+			return await env.ASSETS.fetch(request);
 		}
 	},
 };

@@ -95,6 +95,21 @@ pub(crate) fn tree() -> Folder {
             ];",
         ),
         (
+            "functions/request.js",
+            r#"
+            export const onRequest = [
+                async (context) => {
+                    const inner = await (await context.next()).json();
+                    context.request.headers.set("x-one", "1");
+                    return Response.json([context.request.headers.get("x-one"), context.request.headers.get("x-two"), ...inner]);
+                },
+                ({ request }) => {
+                    request.headers.set("x-two", "2");
+                    return Response.json([request.headers.get("x-one"), request.headers.get("x-two")]);
+                },
+            ];"#,
+        ),
+        (
             "functions/other.js",
             "export const onRequest = ({ next }) => next('/about');",
         ),
@@ -195,6 +210,7 @@ pub(crate) fn requests() -> Vec<Request<'static>> {
         "/assets/x.txt",
         "/twice",
         "/data",
+        "/request",
         "/other",
         "/fetch",
         "/keys",
@@ -419,6 +435,8 @@ fn requests_reach_the_handlers_that_pages_would_choose() {
         "root",
     ); // F25
     answers.is("POST /body", 200, "bb", "post, root"); // F26
+    // Each handler's request is its own, and its headers can be changed.
+    answers.is("GET /request", 200, r#"["1",null,null,"2"]"#, "root");
     answers.is("GET /other", 200, "about page", "root"); // F27
     answers.is("GET /fetch", 200, "[200,true,200,405]", "root"); // F28 to F30
     answers.is(
