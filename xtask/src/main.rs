@@ -1,6 +1,10 @@
 //! Development commands. `cargo xtask dev` and `cargo xtask test` do all the set-up that
 //! a machine with Rust, Node and a C compiler needs.
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for people at a terminal")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for people at a terminal"
+)]
 
 mod bench;
 mod node_compat;
@@ -56,8 +60,20 @@ fn dev(port: u16) -> anyhow::Result<()> {
     let chat = root().join("examples/chat");
     setup::chat(&chat)?;
     let engawa = setup::build_engawa(false)?;
-    run(Command::new(&engawa).args(["d1", "migrations", "apply", "next-mastra-chat", "--local", "--cwd"]).arg(&chat))?;
-    run(Command::new(&engawa).arg("dev").arg(&chat).args(["--port", &port.to_string()]))
+    run(Command::new(&engawa)
+        .args([
+            "d1",
+            "migrations",
+            "apply",
+            "next-mastra-chat",
+            "--local",
+            "--cwd",
+        ])
+        .arg(&chat))?;
+    run(Command::new(&engawa)
+        .arg("dev")
+        .arg(&chat)
+        .args(["--port", &port.to_string()]))
 }
 
 fn make_node_compat() -> anyhow::Result<()> {
@@ -67,13 +83,18 @@ fn make_node_compat() -> anyhow::Result<()> {
 
 /// The repository.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the repository")
+        .to_owned()
 }
 
 /// Runs a command in the foreground; an error unless it succeeds.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
-    let status = command.status().with_context(|| format!("cannot run {shown}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {shown}"))?;
     if !status.success() {
         bail!("{shown} failed ({status})");
     }

@@ -10,26 +10,46 @@ use crate::{root, run};
 
 /// Packages of the example, and its export.
 pub(crate) fn chat(dir: &Path) -> anyhow::Result<()> {
-    need("npm", "Node.js with npm (on Debian: apt-get install nodejs npm)")?;
-    if !dir.join("node_modules/.package-lock.json").exists() || is_older(&dir.join("node_modules/.package-lock.json"), &dir.join("package-lock.json")) {
+    need(
+        "npm",
+        "Node.js with npm (on Debian: apt-get install nodejs npm)",
+    )?;
+    if !dir.join("node_modules/.package-lock.json").exists()
+        || is_older(
+            &dir.join("node_modules/.package-lock.json"),
+            &dir.join("package-lock.json"),
+        )
+    {
         eprintln!("Installing the packages of examples/chat …");
-        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(dir))?;
+        run(Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
+            .current_dir(dir))?;
     }
     eprintln!("Building examples/chat …");
-    run(Command::new("npm").args(["run", "--silent", "build:cf"]).env("NEXT_TELEMETRY_DISABLED", "1").current_dir(dir))
+    run(Command::new("npm")
+        .args(["run", "--silent", "build:cf"])
+        .env("NEXT_TELEMETRY_DISABLED", "1")
+        .current_dir(dir))
 }
 
 /// Builds the program and returns its path.
 pub(crate) fn build_engawa(release: bool) -> anyhow::Result<PathBuf> {
     need_compiler()?;
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--package", "engawa", "--bin", "engawa"]).current_dir(root());
+    command
+        .args(["build", "--package", "engawa", "--bin", "engawa"])
+        .current_dir(root());
     if release {
         command.arg("--release");
     }
     run(&mut command)?;
-    let path = target_dir().join(if release { "release/engawa" } else { "debug/engawa" });
-    path.canonicalize().with_context(|| format!("{} was not built", path.display()))
+    let path = target_dir().join(if release {
+        "release/engawa"
+    } else {
+        "debug/engawa"
+    });
+    path.canonicalize()
+        .with_context(|| format!("{} was not built", path.display()))
 }
 
 /// Where cargo builds.
@@ -50,7 +70,10 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
 
 /// workerd, esbuild and unenv, as the program itself installs them.
 pub(crate) fn tools(engawa: &Path) -> anyhow::Result<PathBuf> {
-    let output = Command::new(engawa).arg("tools").stderr(std::process::Stdio::inherit()).output()?;
+    let output = Command::new(engawa)
+        .arg("tools")
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
     if !output.status.success() {
         bail!("{} tools failed", engawa.display());
     }
@@ -71,7 +94,9 @@ pub(crate) fn test_packages() -> anyhow::Result<PathBuf> {
     for name in ["package.json", "package-lock.json", ".npmrc"] {
         fs::copy(source.join(name), dir.join(name)).with_context(|| format!("tests/npm/{name}"))?;
     }
-    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&dir))?;
+    run(Command::new("npm")
+        .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
+        .current_dir(&dir))?;
     Ok(dir)
 }
 
@@ -88,7 +113,11 @@ pub(crate) fn debian_program(program: &str, package: &str) -> anyhow::Result<Pat
     }
     eprintln!("Installing Debian's {package} …");
     let apt = |arguments: &[&str]| {
-        Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null()).status()
+        Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::process::Stdio::null())
+            .status()
     };
     let _ = apt(&["update", "-qq"]);
     let _ = apt(&["install", "-y", "-qq", "--no-install-recommends", package]);
@@ -104,17 +133,26 @@ fn need(program: &str, what: &str) -> anyhow::Result<()> {
 
 fn need_compiler() -> anyhow::Result<()> {
     if find("cc").is_none() && std::env::var_os("CC").is_none() {
-        bail!("A C compiler is needed to build SQLite, and cc was not found. Install one (on Debian: apt-get install gcc).");
+        bail!(
+            "A C compiler is needed to build SQLite, and cc was not found. Install one (on Debian: apt-get install gcc)."
+        );
     }
     Ok(())
 }
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).map(|dir| dir.join(program)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
 }
 
 fn is_older(left: &Path, right: &Path) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let modified = |path: &Path| {
+        fs::metadata(path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
     modified(left) < modified(right)
 }

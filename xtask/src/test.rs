@@ -4,8 +4,8 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::{root, setup};
 use crate::run as run_command;
+use crate::{root, setup};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -18,12 +18,23 @@ pub(crate) struct TestArgs {
 }
 
 fn run_cargo(arguments: &[&str]) -> anyhow::Result<()> {
-    run_command(Command::new(env!("CARGO")).args(arguments).current_dir(root()))
+    run_command(
+        Command::new(env!("CARGO"))
+            .args(arguments)
+            .current_dir(root()),
+    )
 }
 
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     run_cargo(&["fmt", "--all", "--check"])?;
-    run_cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    run_cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
     deny()?;
 
     // The tests of crates start the same workerd that the program would.
@@ -31,7 +42,10 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     let tools = setup::tools(&engawa)?;
     let mut tests = Command::new(env!("CARGO"));
     tests.current_dir(root()).env("ENGAWA_TOOLS_DIR", &tools);
-    let has_nextest = Command::new(env!("CARGO")).args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
+    let has_nextest = Command::new(env!("CARGO"))
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success());
     if has_nextest {
         tests.args(["nextest", "run", "--workspace"]);
         if args.quick {
@@ -41,7 +55,9 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
         tests.args(["test", "--workspace"]);
     }
     if !args.quick {
-        tests.env("ENGAWA_TEST_NPM", setup::test_packages()?).env("ENGAWA_CHROMIUM", setup::chromium()?);
+        tests
+            .env("ENGAWA_TEST_NPM", setup::test_packages()?)
+            .env("ENGAWA_CHROMIUM", setup::chromium()?);
         setup::chat(&root().join("examples/chat"))?;
     }
     if args.full {
@@ -50,7 +66,11 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     run_command(&mut tests)?;
 
     if !args.quick {
-        run_command(Command::new("npm").args(["test", "--silent"]).current_dir(root().join("examples/chat")))?;
+        run_command(
+            Command::new("npm")
+                .args(["test", "--silent"])
+                .current_dir(root().join("examples/chat")),
+        )?;
     }
     Ok(())
 }
@@ -58,9 +78,14 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
 /// Licences and advisories, where the tool is there. Advisories need the network, so
 /// only the rest is required.
 fn deny() -> anyhow::Result<()> {
-    let installed = Command::new(env!("CARGO")).args(["deny", "--version"]).output().is_ok_and(|o| o.status.success());
+    let installed = Command::new(env!("CARGO"))
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success());
     if !installed {
-        eprintln!("cargo deny is not installed: licences are not checked (cargo install cargo-deny).");
+        eprintln!(
+            "cargo deny is not installed: licences are not checked (cargo install cargo-deny)."
+        );
         return Ok(());
     }
     run_cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"])

@@ -73,9 +73,8 @@ impl RoutesJson {
             return Err(RoutesError::Invalid("`version` must be 1".to_owned()));
         }
         let rules = |name: &str| -> Result<Vec<String>, RoutesError> {
-            serde_json::from_value(value.get(name).cloned().unwrap_or_default()).map_err(|_| {
-                RoutesError::Invalid(format!("`{name}` must be an array of strings"))
-            })
+            serde_json::from_value(value.get(name).cloned().unwrap_or_default())
+                .map_err(|_| RoutesError::Invalid(format!("`{name}` must be an array of strings")))
         };
         let routes = Self {
             version: 1,

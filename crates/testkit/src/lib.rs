@@ -25,7 +25,9 @@ impl TestProject {
     /// # Panics
     /// When they cannot be written.
     pub fn new(files: &[(&str, &str)]) -> Self {
-        let project = Self { dir: tempfile::tempdir().expect("a temporary folder") };
+        let project = Self {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+        };
         for (name, text) in files {
             project.write(name, text);
         }
@@ -52,7 +54,14 @@ impl TestProject {
 pub fn engawa(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
-    for name in ["PATH", "HOME", "XDG_CACHE_HOME", "ENGAWA_TOOLS_DIR", "ENGAWA_WORKERD", "TMPDIR"] {
+    for name in [
+        "PATH",
+        "HOME",
+        "XDG_CACHE_HOME",
+        "ENGAWA_TOOLS_DIR",
+        "ENGAWA_WORKERD",
+        "TMPDIR",
+    ] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
@@ -85,7 +94,11 @@ impl Dev {
     /// When it does not become ready; with what it said.
     pub fn start_with(program: &Path, dir: &Path, arguments: &[&str]) -> Self {
         let mut command = engawa(program);
-        command.arg("dev").arg(dir).args(["--port", "0"]).args(arguments);
+        command
+            .arg("dev")
+            .arg(dir)
+            .args(["--port", "0"])
+            .args(arguments);
         match Self::spawn(command) {
             Ok(dev) => dev,
             Err(error) => panic!("{error:#}"),
@@ -107,20 +120,35 @@ impl Dev {
             .spawn()
             .context("cannot start engawa")?;
         let stderr = Arc::new(Mutex::new(String::new()));
-        let mut pipe = child.stderr.take().context("its standard error is a pipe")?;
+        let mut pipe = child
+            .stderr
+            .take()
+            .context("its standard error is a pipe")?;
         let reader = {
             let stderr = Arc::clone(&stderr);
             std::thread::spawn(move || {
                 let mut chunk = [0; 4096];
                 while let Ok(read @ 1..) = pipe.read(&mut chunk) {
-                    stderr.lock().expect("no test panics with the lock").push_str(&String::from_utf8_lossy(&chunk[..read]));
+                    stderr
+                        .lock()
+                        .expect("no test panics with the lock")
+                        .push_str(&String::from_utf8_lossy(&chunk[..read]));
                 }
             })
         };
-        let mut stdout = BufReader::new(child.stdout.take().context("its standard output is a pipe")?);
+        let mut stdout = BufReader::new(
+            child
+                .stdout
+                .take()
+                .context("its standard output is a pipe")?,
+        );
         let mut line = String::new();
         stdout.read_line(&mut line)?;
-        let Some(address) = line.trim().strip_prefix("Ready on http://").and_then(|text| text.parse().ok()) else {
+        let Some(address) = line
+            .trim()
+            .strip_prefix("Ready on http://")
+            .and_then(|text| text.parse().ok())
+        else {
             let status = child.wait()?;
             let _ = reader.join();
             let said = stderr.lock().expect("no test panics with the lock").clone();
@@ -131,7 +159,12 @@ impl Dev {
             .timeout_global(Some(PATIENCE))
             .max_redirects(0)
             .build();
-        Ok(Self { child, address, stderr, agent: config.into() })
+        Ok(Self {
+            child,
+            address,
+            stderr,
+            agent: config.into(),
+        })
     }
 
     /// A URL of it.
@@ -169,7 +202,10 @@ impl Dev {
     /// # Panics
     /// Never, unless another thread did.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().expect("no test panics with the lock").clone()
+        self.stderr
+            .lock()
+            .expect("no test panics with the lock")
+            .clone()
     }
 
     /// Waits until it has said something.
@@ -177,7 +213,10 @@ impl Dev {
     /// # Panics
     /// When it does not.
     pub fn wait_for_stderr(&self, part: &str) {
-        wait_until(&format!("it says {part:?}; it said:\n{}", self.stderr()), || self.stderr().contains(part));
+        wait_until(
+            &format!("it says {part:?}; it said:\n{}", self.stderr()),
+            || self.stderr().contains(part),
+        );
     }
 
     /// Its process number.
@@ -195,7 +234,10 @@ impl Dev {
     /// # Panics
     /// When there is no such process.
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.pid().to_string())
+            .status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -209,7 +251,11 @@ impl Dev {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "engawa does not end; it said:\n{}", self.stderr());
+            assert!(
+                Instant::now() < deadline,
+                "engawa does not end; it said:\n{}",
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -237,10 +283,15 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// The children of a process, by number.
 pub fn children(pid: u32) -> Vec<u32> {
     let mut children = Vec::new();
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return children };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return children;
+    };
     for task in tasks.flatten() {
         let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        children.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
     }
     children
 }
@@ -248,7 +299,8 @@ pub fn children(pid: u32) -> Vec<u32> {
 /// Whether a process lives (a zombie does not).
 pub fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 /// Runs a command to its end; its output as text.
@@ -258,7 +310,11 @@ pub fn lives(pid: u32) -> bool {
 pub fn output(command: &mut Command) -> (bool, String, String) {
     let output = command.stdin(Stdio::null()).output().expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.success(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 /// The repository.
@@ -266,5 +322,9 @@ pub fn output(command: &mut Command) -> (bool, String, String) {
 /// # Panics
 /// Never: the crate lies in it.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/testkit lies in it").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("crates/testkit lies in it")
+        .to_owned()
 }

@@ -31,7 +31,7 @@ fn targets() -> Vec<Target> {
             connections,
             by,
             at_least,
-        })
+        });
     };
     for work in [KvRead, D1Read, R2Read] {
         add(work, CONNECTIONS, (Peer::Ceiling, work), 0.6);

@@ -170,7 +170,9 @@ impl R2Error {
 
     /// The text for a tenant's code: see [`Error::public_message`].
     pub fn public_message(&self) -> &str {
-        self.source.as_ref().map_or(&self.message, Error::public_message)
+        self.source
+            .as_ref()
+            .map_or(&self.message, Error::public_message)
     }
 }
 
