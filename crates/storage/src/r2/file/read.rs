@@ -134,7 +134,7 @@ fn get(reader: &Reader, request: &R2GetRequest) -> Result<R2Get, R2Error> {
     Err(Error::new(ErrorKind::Corrupt, message).into())
 }
 
-type Found = (R2Object, Place, Vec<u8>);
+type Found = (R2Object, Place, Bytes);
 
 /// The object and, if it lies in a row, its value: one statement, so one state.
 fn find(reader: &Reader, identity: &[u8]) -> Result<Option<Found>, Error> {
@@ -153,7 +153,7 @@ fn find(reader: &Reader, identity: &[u8]) -> Result<Option<Found>, Error> {
                     Ok((
                         object(row)?,
                         place(row)?,
-                        value.unwrap_or_default().to_vec(),
+                        Bytes::copy_from_slice(value.unwrap_or_default()),
                     ))
                 })
                 .optional()
@@ -161,12 +161,13 @@ fn find(reader: &Reader, identity: &[u8]) -> Result<Option<Found>, Error> {
         .map_err(|error| reader.failed(error))
 }
 
-fn inline_range(value: &[u8], range: R2Range) -> Result<Bytes, Error> {
+fn inline_range(value: &Bytes, range: R2Range) -> Result<Bytes, Error> {
     usize::try_from(range.offset)
         .ok()
         .zip(usize::try_from(range.length).ok())
-        .and_then(|(offset, length)| value.get(offset..offset.checked_add(length)?))
-        .map(Bytes::copy_from_slice)
+        .and_then(|(offset, length)| Some(offset..offset.checked_add(length)?))
+        .filter(|range| range.end <= value.len())
+        .map(|range| value.slice(range))
         .ok_or_else(|| {
             let message = "an object is shorter than its row says; restore it from a backup";
             Error::new(ErrorKind::Corrupt, message)
