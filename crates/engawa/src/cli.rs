@@ -76,6 +76,9 @@ struct DevArgs {
     /// Answer for this host name too (may be repeated).
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// JSON file of fields that `request.cf` says of a visitor's place: colo, country, city, …
+    #[arg(long, value_name = "FILE")]
+    cf: Option<PathBuf>,
 }
 
 /// Which project's state a command works on.
@@ -198,6 +201,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                     persist_to: args.persist_to,
                     log_level: args.log_level.level(),
                     hosts: args.hosts,
+                    cf: args.cf,
                 })
                 .await
             }

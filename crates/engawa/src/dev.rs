@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
-use engawa_gateway::{BuildState, DevSignals, ListenerGuard, RouteTable};
+use engawa_gateway::{BuildState, DevSignals, ListenerGuard, Place, RouteTable};
 use engawa_model::{AccountId, Clock, Environment, Version};
 use engawa_project::Diagnostic;
 use engawa_runtime::{CapacityLimits, Egress, LogLevel, Pool, RuntimeOptions, WorkerTimes};
@@ -59,6 +59,8 @@ pub(crate) struct DevOptions {
     pub log_level: Option<LogLevel>,
     /// Further names that may be asked for.
     pub hosts: Vec<String>,
+    /// A JSON file of fields that `request.cf` says of a visitor's place.
+    pub cf: Option<PathBuf>,
 }
 
 /// Runs until it is told to stop.
@@ -85,6 +87,7 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
     let owner = own(&state_dir).await?;
     let storage = Storage::open(&owner, StorageOptions::new(&state_dir))?;
     let control = control::serve(&owner, &storage).context("cannot serve the control socket")?;
+    let place = read_place(options.cf.as_deref())?;
     let platform = Platform::new(
         storage,
         RuntimeOptions {
@@ -93,6 +96,7 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
             capacity: CapacityLimits::default(),
             times: WorkerTimes::default(),
         },
+        place,
     )?;
 
     let mut session = Session {
@@ -369,6 +373,21 @@ impl Lingering {
             pool.hurry();
         }
     }
+}
+
+/// Where visitors appear to be: a stand-in, with the fields of a file over it.
+fn read_place(file: Option<&Path>) -> anyhow::Result<Place> {
+    let Some(file) = file else {
+        return Ok(Place::default());
+    };
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| {
+        format!(
+            "{} is not a JSON object of fields of request.cf, as in \
+             {{\"colo\": \"NRT\", \"country\": \"JP\", \"asn\": 64512}}",
+            file.display()
+        )
+    })
 }
 
 fn listen(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {

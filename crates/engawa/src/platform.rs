@@ -32,6 +32,7 @@ pub(crate) struct Platform {
     plane: DataPlane,
     table: RouteTableHandle,
     cache: FileCache,
+    place: Place,
 }
 
 /// A version that is served, or was until a moment ago.
@@ -59,7 +60,11 @@ impl Platform {
     ///
     /// # Errors
     /// When the machine gives no threads or folders.
-    pub(crate) fn new(storage: Storage, runtime: RuntimeOptions) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        storage: Storage,
+        runtime: RuntimeOptions,
+        place: Place,
+    ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             storage,
@@ -67,6 +72,7 @@ impl Platform {
             plane: DataPlane::start(cores).context("cannot start the data plane")?,
             table: RouteTableHandle::default(),
             cache: FileCache::default(),
+            place,
         })
     }
 
@@ -141,7 +147,7 @@ impl Platform {
                 project: version.project.clone(),
             }),
             worker: pool.clone().map(|pool| pool as Arc<dyn WorkerPool>),
-            place: Place::default(),
+            place: self.place.clone(),
             cache: self.cache.clone(),
             version,
         }));

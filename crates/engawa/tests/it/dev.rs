@@ -472,3 +472,29 @@ fn measure_the_time_from_an_edit_to_its_answer() {
     );
     assert!(times_ms[10] < 300, "{times_ms:?}");
 }
+
+#[test]
+fn the_place_of_visitors_can_be_set() {
+    let project = project(&[
+        (
+            "functions/f.js",
+            "export const onRequest = ({ request }) => Response.json(request.cf);",
+        ),
+        (
+            "cf.json",
+            r#"{ "colo": "NRT", "country": "JP", "city": "\u4eac\u90fd", "asn": 64512 }"#,
+        ),
+    ]);
+    let file = project.path().join("cf.json");
+    let arguments = ["--cf", file.to_str().unwrap()];
+    let dev = Dev::start_with(program(), project.path(), &arguments);
+    let cf = dev.json("/f");
+    assert_eq!(cf["colo"], "NRT");
+    assert_eq!(cf["country"], "JP");
+    assert_eq!(cf["city"], "京都");
+    assert_eq!(cf["asn"], 64512);
+    assert_eq!(
+        cf["timezone"], "America/Chicago",
+        "what the file leaves out"
+    );
+}
