@@ -8,13 +8,7 @@ use http::HeaderName;
 /// The prefix of all of them, in lower case.
 pub const PREFIX: &str = "x-engawa-";
 
-/// `cfBlobHeader`: JSON that becomes `request.cf`. workerd removes it.
-pub const CF: &str = "X-Engawa-Cf";
-
-/// `forwardedProtoHeader`: `http` or `https`, the scheme of `request.url`. It is not
-/// `X-Forwarded-Proto`, because workerd removes the header that it reads this from and a
-/// worker may look at `X-Forwarded-Proto`.
-pub const PROTO: &str = "X-Engawa-Proto";
+pub use engawa_model::wiring::{CF, PROTO};
 
 /// [`CF`] as a header name.
 pub(crate) const CF_NAME: HeaderName = HeaderName::from_static("x-engawa-cf");

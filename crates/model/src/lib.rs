@@ -12,6 +12,7 @@ mod routes;
 mod secret;
 mod usage;
 mod version;
+pub mod wiring;
 mod worker;
 
 pub use clock::Clock;

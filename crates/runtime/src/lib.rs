@@ -17,7 +17,7 @@ mod supervisor;
 
 pub use bindings::{Bindings, Body, BoxError, Host, LocalFuture, LogLevel, LogLine, WorkerLog};
 pub use capacity::CapacityLimits;
-pub use config::{CF_HEADER, Egress, PROTO_HEADER};
+pub use config::Egress;
 pub use life::WorkerTimes;
 pub use pool::Pool;
 pub use supervisor::{Deployed, Runtime, RuntimeOptions};

@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engawa_model::{BindingKind, ModuleKind, ProjectKind, Version, WorkerCode};
+use engawa_model::{BindingKind, ModuleKind, ProjectKind, Version, WorkerCode, wiring};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::{MemfdFlags, SealFlags};
 use text::quote;
@@ -33,10 +33,6 @@ pub(crate) const CACHE: &str = "@cache";
 pub(crate) const LOGS: &str = "@logs";
 /// Value of [`BINDING_HEADER`] for `env.ASSETS` of a Pages project.
 pub(crate) const ASSETS: &str = "@assets";
-/// Carries `request.cf` as JSON to workerd, and `cf` options from it.
-pub const CF_HEADER: &str = "X-Engawa-Cf";
-/// Carries the scheme of the request's URL, both ways.
-pub const PROTO_HEADER: &str = "X-Engawa-Proto";
 
 /// The first descriptor that a child inherits beyond the standard three.
 const FIRST_FD: i32 = 3;
@@ -152,6 +148,8 @@ fn render(
     let external = External {
         socket: format!("unix:{}", options.binding_socket.display()),
     };
+    // Lets the Rust side know the scheme of a request that a binding forwards.
+    let forward_proto = format!("forwardedProtoHeader = \"{}\", ", wiring::PROTO);
     let mut bindings = Vec::new();
     let mut services = Vec::new();
     for (number, binding) in version.bindings.iter().enumerate() {
@@ -162,7 +160,7 @@ fn render(
             services.push(external.service(
                 &service,
                 &header,
-                if assets { FORWARD_PROTO } else { "" },
+                if assets { &forward_proto } else { "" },
             ));
         };
         let value = match &binding.kind {
@@ -206,13 +204,13 @@ fn render(
         bindings.push(format!("(name = {name}, {value})"));
     }
     if version.kind == ProjectKind::Pages {
-        services.push(external.service("assets", ASSETS, FORWARD_PROTO));
+        services.push(external.service("assets", ASSETS, &forward_proto));
         bindings.push("(name = \"ASSETS\", service = \"assets\")".to_owned());
     }
     services.push(external.service(
         "cache",
         CACHE,
-        "style = proxy, cfBlobHeader = \"X-Engawa-Cf\", ",
+        &format!("style = proxy, cfBlobHeader = \"{}\", ", wiring::CF),
     ));
 
     let mut tails = "";
@@ -272,16 +270,15 @@ fn render(
     write!(
         out,
         " extensions = [(modules = [(name = \"engawa:analytics\", internal = true, esModule = {})])],\n \
-         sockets = [\n  (name = \"main\", service = \"worker\", http = (cfBlobHeader = \"{CF_HEADER}\", \
-         forwardedProtoHeader = \"{PROTO_HEADER}\")),\n  (name = \"ping\", service = \"tail\") ]\n);\n",
+         sockets = [\n  (name = \"main\", service = \"worker\", http = (cfBlobHeader = \"{cf}\", \
+         forwardedProtoHeader = \"{proto}\")),\n  (name = \"ping\", service = \"tail\") ]\n);\n",
         quote(include_str!("../js/analytics.js")),
+        cf = wiring::CF,
+        proto = wiring::PROTO,
     )
     .expect("writing to a String cannot fail");
     out
 }
-
-/// Lets the Rust side know the scheme of a request that a binding forwards.
-const FORWARD_PROTO: &str = "forwardedProtoHeader = \"X-Engawa-Proto\", ";
 
 struct External {
     socket: String,
