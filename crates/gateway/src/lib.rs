@@ -27,6 +27,7 @@ mod request_cf;
 mod routes;
 pub mod table;
 pub mod wiring;
+mod worker_stream;
 
 pub use assets::{AssetFiles, FileCache, RuleWarning};
 pub use body::{Body, BodyError};

@@ -295,7 +295,8 @@ impl Exchange {
 
     fn failed(&self, error: &ProxyError, asked: &AskedFor, ray: &HeaderValue) -> Response<Body> {
         let project = &self.site.version.project;
-        tracing::warn!(%error, %project, ray = ray.to_str().unwrap_or(""), "a worker gave no answer");
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::warn!(%error, cause, %project, ray = ray.to_str().unwrap_or(""), "a worker gave no answer");
         let (page, detail) = match error {
             ProxyError::Unavailable(WorkerUnavailable::Failing(text)) => {
                 (&error_page::WORKER_THREW, Some(&**text))

@@ -34,6 +34,7 @@ use tokio::task::spawn_local;
 
 use crate::body::{Body, BodyError};
 use crate::plane::ConnInfo;
+use crate::worker_stream::WorkerStream;
 
 /// Idle connections kept to one instance, by one thread.
 const IDLE_CONNECTIONS: usize = 128;
@@ -227,7 +228,7 @@ async fn connect(lease: &Lease) -> Result<SendRequest<Body>, ProxyError> {
         }
     };
     let (sender, connection) = Builder::new()
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(WorkerStream::new(stream)))
         .await
         .map_err(ProxyError::Broken)?;
     spawn_local(async move {
