@@ -13,17 +13,103 @@
 // The rules are pages.md 5.3 to 5.5: middleware from the least specific route to the most
 // specific one, then the modules of the first route that fits, then the static files.
 
-function* $handlersFor(request) {
-	const path = new URL(request.url).pathname;
+// It stands in the way of every request: what is done for each one is done once, in
+// functions of the module, since the bundler makes naming a closure cost a call.
+
+export default {
+	async fetch(incoming, env, ctx) {
+		const chain = new $Chain(incoming, env, ctx);
+		try {
+			return $checked(await chain.run());
+		} catch (error) {
+			if (!chain.failOpen) throw error;
+			return await env.ASSETS.fetch(chain.request);
+		}
+	},
+};
+
+// The handlers of one request, and how far it has come.
+class $Chain {
+	constructor(request, env, ctx) {
+		this.request = request;
+		this.env = env;
+		this.data = {};
+		this.failOpen = false;
+		this.turns = $turnsFor(request);
+		this.done = 0;
+		// Only another handler could change headers: the runtime needs no copy.
+		this.next = async (input, init) => $mutable($checked(await this.run(input, init)));
+		this.waitUntil = (promise) => ctx.waitUntil(promise);
+		this.passThroughOnException = () => {
+			this.failOpen = true;
+		};
+	}
+
+	run(input, init) {
+		if (input !== undefined) {
+			// Handlers that follow, and the static files, see the new request; which
+			// handlers those are was decided by the path of the incoming one.
+			const target = typeof input === "string" ? new URL(input, this.request.url).toString() : input;
+			this.request = new Request(target, init);
+		}
+		const turn = this.turns[this.done++];
+		if (turn === undefined) return this.env.ASSETS.fetch(this.request);
+		const { handler } = turn;
+		return handler($context(this, turn));
+	}
+}
+
+// What a handler is given. All of it is the object's own, for those who spread it.
+function $context(chain, turn) {
+	// Each handler has a request of its own, whose body it may read. Copying one takes
+	// longer than a small handler does (`cf` is copied as JSON), so one without a body,
+	// which nothing can use up, is copied when it is asked for.
+	const given = chain.request;
+	let own = given.body === null ? undefined : new Request(given.clone());
+	return {
+		get request() {
+			return (own ??= new Request(given));
+		},
+		set request(value) {
+			own = value;
+		},
+		functionPath: turn.at,
+		next: chain.next,
+		params: turn.params,
+		get data() {
+			return chain.data;
+		},
+		set data(value) {
+			if (typeof value !== "object" || value === null) {
+				throw new Error("context.data must be an object");
+			}
+			chain.data = value;
+		},
+		env: chain.env,
+		waitUntil: chain.waitUntil,
+		passThroughOnException: chain.passThroughOnException,
+	};
+}
+
+function $checked(response) {
+	if (!(response instanceof Response)) {
+		throw new Error("Your Pages function should return a Response");
+	}
+	return response;
+}
+
+function $turnsFor(request) {
+	const path = $pathOf(request.url);
+	const { method } = request;
 	// The static files are looked up with repeated slashes folded, so middleware that
 	// guards a folder must see `//folder/x` too. Modules do not: `//folder/x` is no route.
-	const folded = path.replace(/\/+/g, "/");
-	const fits = (route) => !route.m || route.m === request.method;
+	const folded = path.includes("//") ? path.replace($slashes, "/") : path;
+	const turns = [];
 
 	for (let i = $routes.length - 1; i >= 0; i--) {
 		const route = $routes[i];
-		if (!fits(route)) continue;
-		$check(route);
+		if (route.m !== "" && route.m !== method) continue;
+		if (route.x !== undefined) return $thrower(turns, route);
 		if (route.w.length === 0) continue;
 		const match = route.q.exec(path) ?? route.q.exec(folded);
 		if (!match) continue;
@@ -32,22 +118,38 @@ function* $handlersFor(request) {
 		if (!mount) continue;
 		const at = literal ? literal[0] : $unfold(path, mount[0]);
 		const params = $params(route, match);
-		for (const handler of route.w.flat()) yield { handler, params, at };
+		for (const handler of route.w.flat()) turns.push({ handler, params, at });
 	}
 
 	for (const route of $routes) {
-		if (!fits(route)) continue;
-		$check(route);
+		if (route.m !== "" && route.m !== method) continue;
+		if (route.x !== undefined) return $thrower(turns, route);
 		const match = route.r.exec(path);
 		if (!match || !route.b.test(path) || route.h.length === 0) continue;
 		const params = $params(route, match);
-		for (const handler of route.h.flat()) yield { handler, params, at: match[0] };
-		return;
+		for (const handler of route.h.flat()) turns.push({ handler, params, at: match[0] });
+		return turns;
 	}
+	return turns;
 }
 
-function $check(route) {
-	if (route.x) throw new TypeError(route.x);
+// Paths that mean what they say: no escapes and no `.` or `..` between slashes.
+const $plain = /^https?:\/\/[^/?#\\@]+(\/(?:[\w/-]|\.(?=\w))*)(?:\?|$)/;
+const $slashes = /\/\/+/g;
+
+function $pathOf(url) {
+	const match = $plain.exec(url);
+	return match ? match[1] : new URL(url).pathname;
+}
+
+// The error is met by whoever asks for the handler after those before it.
+function $thrower(turns, route) {
+	turns.push({
+		handler() {
+			throw new TypeError(route.x);
+		},
+	});
+	return turns;
 }
 
 // Values stay percent-encoded; a catch-all that matched nothing has no key at all.
@@ -78,69 +180,3 @@ function $mutable(response) {
 	const empty = [101, 204, 205, 304].includes(response.status);
 	return new Response(empty ? null : response.body, response);
 }
-
-export default {
-	async fetch(incoming, env, ctx) {
-		const handlers = $handlersFor(incoming);
-		let request = incoming;
-		let data = {};
-		let failOpen = false;
-
-		const run = async (input, init) => {
-			if (input !== undefined) {
-				// Handlers that follow, and the static files, see the new request; which
-				// handlers those are was decided by the path of the incoming one.
-				const target = typeof input === "string" ? new URL(input, request.url).toString() : input;
-				request = new Request(target, init);
-			}
-
-			const turn = handlers.next();
-			if (turn.done) return env.ASSETS.fetch(request);
-
-			const { handler, params, at } = turn.value;
-			// Each handler has a request of its own, whose body it may read. Copying one
-			// takes longer than a small handler does (`cf` is copied as JSON), so one
-			// without a body, which nothing can use up, is copied when it is asked for.
-			const given = request;
-			let own = given.body === null ? undefined : new Request(given.clone());
-			const response = await handler({
-				get request() {
-					return (own ??= new Request(given));
-				},
-				set request(value) {
-					own = value;
-				},
-				functionPath: at,
-				next,
-				params,
-				get data() {
-					return data;
-				},
-				set data(value) {
-					if (typeof value !== "object" || value === null) {
-						throw new Error("context.data must be an object");
-					}
-					data = value;
-				},
-				env,
-				waitUntil: ctx.waitUntil.bind(ctx),
-				passThroughOnException: () => {
-					failOpen = true;
-				},
-			});
-			if (!(response instanceof Response)) {
-				throw new Error("Your Pages function should return a Response");
-			}
-			return response;
-		};
-		// Only another handler could change headers: the runtime needs no copy.
-		const next = async (input, init) => $mutable(await run(input, init));
-
-		try {
-			return await run();
-		} catch (error) {
-			if (!failOpen) throw error;
-			return await env.ASSETS.fetch(request);
-		}
-	},
-};
