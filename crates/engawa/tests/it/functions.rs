@@ -1,22 +1,23 @@
-//! Functions, `_routes.json`, `_worker.js` and Workers projects over HTTP: every case of
-//! pages.md 9.6 by its number, and what only shows with a running server.
+//! Functions over HTTP: every case of pages.md 9.6 by its number, and what only shows with
+//! a running server.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use engawa_testkit::{Dev, TestProject};
 use serde_json::{Value, json};
 
+use crate::http::{ask, ask_at, get, parse};
 use crate::oracle::{Oracle, packages};
 use crate::start;
 
-const HEAD: &str =
+pub(crate) const HEAD: &str =
     "name = \"f\"\ncompatibility_date = \"2026-08-01\"\npages_build_output_dir = \"public\"\n";
 
 /// A function that answers its name, its parameters and its path.
-fn named(name: &str, exports: &[&str]) -> String {
+pub(crate) fn named(name: &str, exports: &[&str]) -> String {
     let answer = format!(
         "({{ params, functionPath }}) => Response.json({{ name: {name:?}, params, functionPath }})"
     );
@@ -163,115 +164,7 @@ fn tree() -> TestProject {
     project
 }
 
-/// What a request gets.
-struct Answer {
-    status: u16,
-    text: String,
-    marks: String,
-    headers: ureq::http::HeaderMap,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text)
-            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text))
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-fn ask(dev: &Dev, method: &str, path: &str, body: Option<&str>) -> Answer {
-    ask_at(dev.address, method, path, body)
-}
-
-fn ask_at(address: SocketAddr, method: &str, path: &str, body: Option<&str>) -> Answer {
-    // Written by hand: a client library would mend paths like `/users//x` and `%E0%A4%A`.
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(engawa_testkit::PATIENCE))
-        .unwrap();
-    let length = body.map_or(String::new(), |body| {
-        format!("Content-Length: {}\r\n", body.len())
-    });
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}\r\n{}",
-        body.unwrap_or_default()
-    )
-    .unwrap();
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    parse(&bytes)
-}
-
-/// An answer that ended with its connection.
-fn parse(bytes: &[u8]) -> Answer {
-    let end = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("a head");
-    let head = std::str::from_utf8(&bytes[..end]).expect("a text");
-    let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    let mut headers = ureq::http::HeaderMap::new();
-    for line in lines {
-        let (name, value) = line.split_once(": ").expect("a header");
-        headers.append(
-            ureq::http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
-            ureq::http::HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    let mut body = bytes[end + 4..].to_vec();
-    if headers
-        .get("transfer-encoding")
-        .is_some_and(|value| value == "chunked")
-    {
-        body = unchunk(&body);
-    }
-    let marks = headers
-        .get_all("x-marks")
-        .iter()
-        .map(|value| value.to_str().unwrap())
-        .collect::<Vec<_>>()
-        .join(", ");
-    Answer {
-        status,
-        text: String::from_utf8(body).expect("a text"),
-        marks,
-        headers,
-    }
-}
-
-fn unchunk(mut rest: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
-        let size =
-            usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).expect("a size");
-        if size == 0 {
-            break;
-        }
-        body.extend_from_slice(&rest[end + 2..end + 2 + size]);
-        rest = &rest[end + 4 + size..];
-    }
-    body
-}
-
-fn get(dev: &Dev, path: &str) -> Answer {
-    ask(dev, "GET", path, None)
-}
-
-fn assert_function(dev: &Dev, method: &str, path: &str, name: &str, params: &Value) {
+pub(crate) fn assert_function(dev: &Dev, method: &str, path: &str, name: &str, params: &Value) {
     let answer = ask(dev, method, path, None);
     assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text);
     let given = answer.json();
@@ -701,213 +594,6 @@ fn two_parameters_in_one_name_are_an_error() {
     ]);
     let dev = start(&project);
     assert_eq!(get(&dev, "/anything").status, 500, "{}", dev.stderr());
-}
-
-// pages.md 9.5: J16; 4.3
-#[test]
-fn routes_json_says_what_goes_to_functions() {
-    let project = TestProject::new(&[
-        ("wrangler.toml", HEAD),
-        ("public/index.html", "asset index"),
-        ("public/404.html", "asset 404"),
-        ("public/date.html", "asset date"),
-        (
-            "public/_routes.json",
-            r#"{ "version": 1, "include": ["/", "/greeting/*", "/greeting*", "/date"], "exclude": ["/bye*", "/date", "/*.*"] }"#,
-        ),
-        (
-            "functions/[[all]].js",
-            "export const onRequest = () => new Response('function');",
-        ),
-    ]);
-    let dev = start(&project);
-    for (path, text) in [
-        ("/", "function"),
-        ("/date", "asset date"),
-        ("/greetings", "function"),
-        ("/greeting/x", "function"),
-        ("/greeting/test.json", "asset 404"),
-        ("/zzz", "asset 404"),
-    ] {
-        assert_eq!(get(&dev, path).text, text, "{path}");
-    }
-}
-
-// pages.md 6
-#[test]
-fn a_worker_file_takes_every_request_and_functions_are_not_used() {
-    let project = TestProject::new(&[
-        ("wrangler.toml", HEAD),
-        ("public/index.html", "asset index"),
-        (
-            "public/_worker.js",
-            "import { greeting } from '../lib/greeting.js';\n\
-             export default { async fetch(request, env) {\n\
-               const { pathname } = new URL(request.url);\n\
-               if (pathname === '/api') return new Response(greeting);\n\
-               return env.ASSETS.fetch(request);\n\
-             } };",
-        ),
-        (
-            "lib/greeting.js",
-            "export const greeting = 'from the worker';",
-        ),
-        (
-            "functions/api.js",
-            "export const onRequest = () => new Response('never');",
-        ),
-    ]);
-    let dev = start(&project);
-    assert_eq!(get(&dev, "/api").text, "from the worker");
-    assert_eq!(get(&dev, "/").text, "asset index");
-    assert_eq!(
-        get(&dev, "/_worker.js").text,
-        "asset index",
-        "it is no asset (and this site is a single page)"
-    );
-}
-
-// pages.md 6: the folder's modules stay apart, also those that only a computed import names.
-#[test]
-fn a_worker_folder_keeps_its_modules() {
-    let project = TestProject::new(&[
-        ("wrangler.toml", HEAD),
-        ("public/index.html", "asset index"),
-        (
-            "public/_worker.js/index.js",
-            "import text from './text.txt';\n\
-             import { a } from './chunks/a.mjs';\n\
-             export default { async fetch(request, env) {\n\
-               const name = new URL(request.url).searchParams.get('chunk');\n\
-               if (!name) return env.ASSETS.fetch(request);\n\
-               const { value } = await import(`./chunks/${name}.mjs`);\n\
-               return Response.json({ a, text, value });\n\
-             } };",
-        ),
-        ("public/_worker.js/text.txt", "a text"),
-        ("public/_worker.js/chunks/a.mjs", "export const a = 'a';"),
-        (
-            "public/_worker.js/chunks/late.mjs",
-            "export const value = 'late';",
-        ),
-    ]);
-    let dev = start(&project);
-    assert_eq!(
-        get(&dev, "/?chunk=late").json(),
-        json!({ "a": "a", "text": "a text", "value": "late" })
-    );
-    assert_eq!(get(&dev, "/").text, "asset index");
-}
-
-#[test]
-fn a_workers_project_serves_its_main() {
-    let project = TestProject::new(&[
-        (
-            "wrangler.jsonc",
-            r#"{
-  // A Workers project: no pages_build_output_dir.
-  "name": "w",
-  "main": "src/index.ts",
-  "compatibility_date": "2026-08-01",
-  "kv_namespaces": [{ "binding": "KV", "id": "w" }],
-}"#,
-        ),
-        (
-            "src/index.ts",
-            "export default {\n\
-               async fetch(request: Request, env: { KV: KVNamespace }): Promise<Response> {\n\
-                 await env.KV.put('path', new URL(request.url).pathname);\n\
-                 return new Response(`main ${await env.KV.get('path')}`);\n\
-               },\n\
-             };",
-        ),
-    ]);
-    let dev = start(&project);
-    assert_eq!(get(&dev, "/any/path").text, "main /any/path");
-}
-
-// docs/compatibility.md, "Not supported": what is not there says so and breaks nothing.
-#[test]
-fn what_is_not_supported_yet_answers_as_documented() {
-    let project = TestProject::new(&[
-        (
-            "wrangler.toml",
-            &format!("{HEAD}[[services]]\nbinding = \"OTHER\"\nservice = \"other\"\n"),
-        ),
-        ("public/index.html", "page"),
-        (
-            "functions/f.js",
-            "export const onRequest = async ({ env }) => {\n\
-               await caches.default.put('http://c.test/a', new Response('kept', { headers: { 'cache-control': 'max-age=60' } }));\n\
-               const named = await caches.open('mine');\n\
-               const service = await env.OTHER.fetch('http://any.test/');\n\
-               return Response.json({\n\
-                 found: (await caches.default.match('http://c.test/a')) === undefined,\n\
-                 named: (await named.match('http://c.test/a')) === undefined,\n\
-                 deleted: await caches.default.delete('http://c.test/a'),\n\
-                 service: [service.status, await service.text()],\n\
-               });\n\
-             };",
-        ),
-    ]);
-    let dev = start(&project);
-    assert_eq!(
-        dev.json("/f"),
-        json!({
-            "found": true,
-            "named": true,
-            "deleted": false,
-            "service": [503, "The service other of this binding does not run here."],
-        })
-    );
-}
-
-/// A project with Node's modules at a date.
-fn node_project(date: &str) -> TestProject {
-    TestProject::new(&[
-        (
-            "wrangler.toml",
-            &format!(
-                "name = \"n\"\ncompatibility_date = \"{date}\"\ncompatibility_flags = [\"nodejs_compat\"]\npages_build_output_dir = \"public\"\n"
-            ),
-        ),
-        ("public/index.html", "page"),
-        (
-            "functions/node.js",
-            "import { createHash } from 'node:crypto';\n\
-             import { Buffer } from 'node:buffer';\n\
-             import path from 'path';\n\
-             import { EventEmitter } from 'events';\n\
-             import fs from 'node:fs';\n\
-             export const onRequest = () => {\n\
-               let seen; new EventEmitter().on('x', (value) => { seen = value; }).emit('x', 1);\n\
-               return Response.json({\n\
-                 hash: createHash('sha256').update('a').digest('hex').slice(0, 8),\n\
-                 buffer: Buffer.from('é').toString('base64'),\n\
-                 path: path.join('a', '..', 'b'),\n\
-                 globals: [typeof process.env, typeof globalThis.Buffer],\n\
-                 fs: typeof fs.readFileSync,\n\
-               });\n\
-             };",
-        ),
-    ])
-}
-
-// pages.md 5.8: before 2025 most modules are stubs in the bundle, by mid-2026 workerd has
-// them all; from 2026-08-04 the flag is implied, and naming it is allowed.
-#[test]
-fn nodes_modules_work_at_an_early_and_a_late_date() {
-    for date in ["2024-12-15", "2026-08-10"] {
-        let project = node_project(date);
-        let dev = start(&project);
-        let answer = dev.json("/node");
-        assert_eq!(
-            answer,
-            json!({ "hash": "ca978112", "buffer": "w6k=", "path": "b", "globals": ["object", "function"], "fs": "function" }),
-            "{date}: {}",
-            dev.stderr()
-        );
-    }
 }
 
 // The specification's spelling, which wrangler refuses.

@@ -6,9 +6,11 @@ mod chat;
 mod crash;
 mod dev;
 mod functions;
+mod http;
 mod life;
 mod local;
 mod oracle;
+mod workers;
 
 use std::path::Path;
 
