@@ -3,13 +3,14 @@
 //! Live processes are capped in number, by memory of their own, and for each project, so
 //! that a crawler on the old deployments of one project evicts only that project. When
 //! there is no room, the least recently used idle worker makes way; a busy one never
-//! does, and with none idle the start waits, as its requests do.
+//! does, and with none idle the start waits, as its requests do. Further instances of a
+//! busy deployment take only places that nobody needs, and give them back to who does.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use engawa_model::{AccountId, ProjectName};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::pool::Shared;
@@ -21,6 +22,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a worker that was asked to make way has for that, before another is asked.
 const MAKE_WAY_WITHIN: Duration = Duration::from_secs(1);
 
+/// Replacements that start at the same time: when what workers may reach changes, all are
+/// replaced.
+const REPLACEMENTS: usize = 2;
+/// What Cloudflare gives an isolate (docs: workers platform/limits), and what a workerd
+/// process needs besides.
+const INSTANCE_BYTES: u64 = (128 + 64) * 1024 * 1024;
+
 /// The caps.
 #[derive(Debug, Clone)]
 pub struct CapacityLimits {
@@ -30,6 +38,13 @@ pub struct CapacityLimits {
     pub processes_per_project: usize,
     /// Memory of all processes, without shared program text.
     pub memory_bytes: u64,
+    /// Memory of one process, above which it is replaced by a new one.
+    pub memory_bytes_per_instance: u64,
+    /// Processes of one deployment under load.
+    pub instances_per_deployment: usize,
+    /// A deployment gets a further instance only while the machine has this many cores
+    /// idle: without one it could only take time from the others.
+    pub spare_cores: f32,
 }
 
 impl Default for CapacityLimits {
@@ -38,6 +53,9 @@ impl Default for CapacityLimits {
             processes: 256,
             processes_per_project: 16,
             memory_bytes: half_of_memory_bytes(),
+            memory_bytes_per_instance: INSTANCE_BYTES,
+            instances_per_deployment: std::thread::available_parallelism().map_or(1, usize::from),
+            spare_cores: 0.5,
         }
     }
 }
@@ -50,6 +68,7 @@ pub(crate) struct Capacity {
     idle_after: Duration,
     state: Mutex<State>,
     freed: Notify,
+    turns: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +121,7 @@ impl Capacity {
             idle_after,
             state: Mutex::default(),
             freed: Notify::new(),
+            turns: Semaphore::new(REPLACEMENTS),
         })
     }
 
@@ -143,7 +163,64 @@ impl Capacity {
         None
     }
 
-    /// Takes a place, or asks the idle worker that was used longest ago to make way.
+    /// A place for a further instance, if one is free.
+    pub(crate) fn admit_extra(
+        self: &Arc<Self>,
+        account: &AccountId,
+        project: &ProjectName,
+    ) -> Option<Room> {
+        match self.try_admit(account, project, false) {
+            Admission::Admitted(room) => Some(room),
+            Admission::Asked | Admission::Full => None,
+        }
+    }
+
+    /// Waits for one's turn to replace an instance.
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns
+            .acquire()
+            .await
+            .expect("the semaphore is never closed")
+    }
+
+    /// A place for a process that takes over from another: beyond the caps if need be,
+    /// since the other one leaves, and may be what fills them.
+    pub(crate) fn admit_replacement(
+        self: &Arc<Self>,
+        account: &AccountId,
+        project: &ProjectName,
+    ) -> Room {
+        self.take_place(&mut self.lock(), account, project)
+    }
+
+    /// The caps.
+    pub(crate) fn limits(&self) -> &CapacityLimits {
+        &self.limits
+    }
+
+    /// Every pool that there is.
+    pub(crate) fn pools(&self) -> Vec<Arc<Shared>> {
+        let state = self.lock();
+        let pools = state.tenants.iter();
+        pools.filter_map(|tenant| tenant.pool.upgrade()).collect()
+    }
+
+    fn take_place(
+        self: &Arc<Self>,
+        state: &mut State,
+        account: &AccountId,
+        project: &ProjectName,
+    ) -> Room {
+        state.places.push((account.clone(), project.clone()));
+        Room {
+            capacity: Arc::clone(self),
+            account: account.clone(),
+            project: project.clone(),
+        }
+    }
+
+    /// Takes a place, or asks the idle worker that was used longest ago to make way, or
+    /// else one of several instances.
     fn try_admit(
         self: &Arc<Self>,
         account: &AccountId,
@@ -164,32 +241,30 @@ impl Capacity {
             && state.places.len() < self.limits.processes
             && (state.places.is_empty() || state.memory_bytes() < self.limits.memory_bytes)
         {
-            state.places.push((account.clone(), project.clone()));
-            let room = Room {
-                capacity: Arc::clone(self),
-                account: account.clone(),
-                project: project.clone(),
-            };
-            return Admission::Admitted(room);
+            return Admission::Admitted(self.take_place(&mut state, account, project));
         }
         if !may_ask {
             return Admission::Full;
         }
-        let idle = state
+        let candidates: Vec<_> = state
             .tenants
             .iter()
             .filter(|tenant| !project_is_full || own(&tenant.account, &tenant.project))
             .filter_map(|tenant| tenant.pool.upgrade())
+            .collect();
+        let idle = candidates
+            .iter()
             .filter_map(|pool| pool.idle_for().map(|idle_for| (idle_for, pool)))
             .filter(|(idle_for, _)| *idle_for >= self.idle_after)
             .max_by_key(|(idle_for, _)| *idle_for);
         match idle {
-            Some((_, pool)) => {
-                pool.evict();
-                Admission::Asked
-            }
-            None => Admission::Full,
+            Some((_, pool)) => pool.evict(),
+            None => match candidates.iter().max_by_key(|pool| pool.extras()) {
+                Some(pool) if pool.extras() > 0 => pool.spare_one(),
+                _ => return Admission::Full,
+            },
         }
+        Admission::Asked
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

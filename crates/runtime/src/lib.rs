@@ -12,6 +12,7 @@ mod life;
 mod ping;
 mod pool;
 mod process;
+mod scale;
 mod sockets;
 mod supervisor;
 

@@ -7,6 +7,11 @@
 //! end, `waitUntil` gets what Cloudflare grants it, then SIGTERM, then SIGKILL. SIGTERM
 //! is never the first step, because workerd drops pending `waitUntil` and closes pooled
 //! connections at once.
+//!
+//! There is one instance, and one more at a time while `scale.rs` finds all of them busy.
+//! One that is *outdated* (its memory has grown, or what it may reach has changed) leaves
+//! when its successor listens, or without a successor when it is idle: the next request
+//! starts a new one then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +36,11 @@ pub struct WorkerTimes {
     pub kill_after: Duration,
     /// CPU time that a process may use without answering a ping (docs: workers limits).
     pub cpu: Duration,
+    /// How long one instance fewer must have been enough before one goes.
+    pub fewer_after: Duration,
+    /// An instance serves at least this long before it is replaced for its memory, so that
+    /// a worker that needs much from its start is not started over and over.
+    pub replace_after: Duration,
 }
 
 impl Default for WorkerTimes {
@@ -41,6 +51,8 @@ impl Default for WorkerTimes {
             wait_until: Duration::from_secs(30),
             kill_after: Duration::from_secs(5),
             cpu: Duration::from_secs(30),
+            fewer_after: Duration::from_mins(1),
+            replace_after: Duration::from_mins(1),
         }
     }
 }
@@ -58,8 +70,14 @@ pub(crate) enum Event {
     NoRoom(u64),
     /// A process has ended, wanted or not.
     Ended(u64),
-    /// Exchange every instance for a new one (grown memory, changed egress).
+    /// Exchange every instance for a new one (changed egress).
     Replace,
+    /// Exchange this one (grown memory).
+    ReplaceOne(u64),
+    /// All instances are busy: add one.
+    More,
+    /// One can be spared.
+    Fewer,
     /// No new requests come: let everything end.
     Retire,
     /// Make room: what is idle leaves.
@@ -120,9 +138,20 @@ pub(crate) enum Availability {
     Retired,
 }
 
+/// What an instance is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Requests wait for it.
+    Needed,
+    /// Others serve too: it is a help, for which nobody else makes way.
+    Extra,
+    /// To take the place of an outdated one.
+    Replacement,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Starting { replacement: bool },
+    Starting { purpose: Purpose },
     Live { since_ms: u64 },
     Draining { since_ms: u64 },
     Lingering { since_ms: u64 },
@@ -133,8 +162,13 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Life {
     times: WorkerTimes,
+    /// Oldest first.
     instances: Vec<(u64, Stage)>,
+    /// Live or starting ones that are to be replaced.
+    outdated: Vec<u64>,
+    /// Instances that there are to be while it is not cold, and how many there may be.
     wanted: usize,
+    most: usize,
     next_number: u64,
     failures: u32,
     failing: Option<(u64, Arc<str>)>,
@@ -142,13 +176,15 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// A cold worker that runs `wanted` instances when it is wanted. Instances are
-    /// numbered from `first_number` on.
-    pub(crate) fn new(wanted: usize, first_number: u64, times: WorkerTimes) -> Self {
+    /// A cold worker that runs at `most` so many instances. They are numbered from
+    /// `first_number` on.
+    pub(crate) fn new(most: usize, first_number: u64, times: WorkerTimes) -> Self {
         Self {
             times,
             instances: Vec::new(),
-            wanted: wanted.max(1),
+            outdated: Vec::new(),
+            wanted: 1,
+            most: most.max(1),
             next_number: first_number,
             failures: 0,
             failing: None,
@@ -173,13 +209,37 @@ impl Life {
             }
             Event::NoRoom(number) => {
                 self.forget(number);
+                self.wanted = self.live().count().max(1);
             }
             Event::Ended(number) => self.ended(number, now_ms, load(number), &mut effects),
             Event::Replace => {
-                let coming =
-                    self.count(|stage| matches!(stage, Stage::Starting { replacement: true }));
-                for _ in coming..self.live().count() {
-                    self.start(true, &mut effects);
+                let serving =
+                    |stage: &Stage| matches!(stage, Stage::Live { .. } | Stage::Starting { .. });
+                self.outdated = self
+                    .instances
+                    .iter()
+                    .filter(|(_, stage)| serving(stage))
+                    .map(|(number, _)| *number)
+                    .collect();
+            }
+            Event::ReplaceOne(number) => {
+                if self.live().any(|live| live == number) && !self.outdated.contains(&number) {
+                    self.outdated.push(number);
+                }
+            }
+            Event::More => {
+                let live = self.live().count();
+                let may = !self.retired && !self.starting() && !self.waits(now_ms);
+                if may && (1..self.most).contains(&live) {
+                    self.wanted = live + 1;
+                    self.start(Purpose::Extra, &mut effects);
+                }
+            }
+            Event::Fewer => {
+                if self.live().count() > 1 {
+                    let youngest = self.live().last();
+                    self.drain(now_ms, |number| Some(number) == youngest);
+                    self.wanted = self.live().count();
                 }
             }
             Event::Retire => {
@@ -204,6 +264,10 @@ impl Life {
             }
             Event::Tick => {}
         }
+        self.renew(now_ms, &load, &mut effects);
+        if !self.starting() && self.live().next().is_none() {
+            self.wanted = 1;
+        }
         self.advance(now_ms, load, &mut effects);
         effects
     }
@@ -218,12 +282,24 @@ impl Life {
 
     /// Whether time alone will change something.
     pub(crate) fn ticking(&self) -> bool {
-        self.count(|stage| {
-            matches!(
-                stage,
-                Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Terminating { .. }
-            )
-        }) > 0
+        !self.outdated.is_empty()
+            || self.count(|stage| {
+                matches!(
+                    stage,
+                    Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Terminating { .. }
+                )
+            }) > 0
+    }
+
+    /// What a starting instance is for.
+    pub(crate) fn purpose(&self, number: u64) -> Purpose {
+        self.instances
+            .iter()
+            .find_map(|(other, stage)| match stage {
+                Stage::Starting { purpose } if *other == number => Some(*purpose),
+                _ => None,
+            })
+            .unwrap_or(Purpose::Needed)
     }
 
     /// Whether an instance is on its way to be live.
@@ -258,6 +334,13 @@ impl Life {
         self.instances.iter().filter(|(_, stage)| of(stage)).count()
     }
 
+    /// Whether a start failed so lately that none is tried.
+    fn waits(&self, now_ms: u64) -> bool {
+        self.failing
+            .as_ref()
+            .is_some_and(|(until_ms, _)| now_ms < *until_ms)
+    }
+
     fn want(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         if !matches!(
             self.availability(now_ms),
@@ -267,16 +350,51 @@ impl Life {
         }
         let running =
             self.count(|stage| matches!(stage, Stage::Live { .. } | Stage::Starting { .. }));
-        for _ in running..self.wanted {
-            self.start(false, effects);
+        for number in running..self.wanted {
+            let purpose = if number == 0 {
+                Purpose::Needed
+            } else {
+                Purpose::Extra
+            };
+            self.start(purpose, effects);
         }
     }
 
-    fn start(&mut self, replacement: bool, effects: &mut Vec<Effect>) {
+    /// Starts successors of what is outdated. What is idle leaves without one.
+    fn renew(&mut self, now_ms: u64, load: impl Fn(u64) -> Load, effects: &mut Vec<Effect>) {
+        if !self.live().any(|live| self.outdated.contains(&live)) {
+            return;
+        }
+        let outdated = self.outdated.clone();
+        let idle_ms = millis(self.times.wait_until);
+        self.drain(now_ms, |number| {
+            let load = load(number);
+            outdated.contains(&number) && load.in_flight() == 0 && load.idle_ms >= idle_ms
+        });
+        if self.retired || self.waits(now_ms) {
+            return;
+        }
+        let coming = self.count(|stage| {
+            matches!(
+                stage,
+                Stage::Starting {
+                    purpose: Purpose::Replacement
+                }
+            )
+        });
+        let due = self
+            .live()
+            .filter(|live| self.outdated.contains(live))
+            .count();
+        for _ in coming..due {
+            self.start(Purpose::Replacement, effects);
+        }
+    }
+
+    fn start(&mut self, purpose: Purpose, effects: &mut Vec<Effect>) {
         let number = self.next_number;
         self.next_number += 1;
-        self.instances
-            .push((number, Stage::Starting { replacement }));
+        self.instances.push((number, Stage::Starting { purpose }));
         effects.push(Effect::Start(number));
     }
 
@@ -288,15 +406,18 @@ impl Life {
         else {
             return;
         };
-        let Stage::Starting { replacement } = *stage else {
+        let Stage::Starting { purpose } = *stage else {
             return;
         };
         *stage = Stage::Live { since_ms: now_ms };
         self.failing = None;
-        if replacement {
-            // The oldest live one makes way.
-            let oldest = self.live().find(|other| *other != number);
-            self.drain(now_ms, |other| Some(other) == oldest);
+        if purpose == Purpose::Replacement {
+            // The oldest outdated one makes way. Should that have ended by itself, its
+            // successor is there already.
+            let leaves = self
+                .live()
+                .find(|other| *other != number && self.outdated.contains(other));
+            self.drain(now_ms, |other| Some(other) == leaves);
         }
     }
 
@@ -309,6 +430,7 @@ impl Life {
     }
 
     fn forget(&mut self, number: u64) -> Option<Stage> {
+        self.outdated.retain(|other| *other != number);
         let position = self
             .instances
             .iter()
@@ -334,8 +456,8 @@ impl Life {
         }
         // Requests that wait in the backlog of its socket ask for nothing again: the next
         // process finds them there.
-        if load.unanswered > 0 {
-            self.want(now_ms, effects);
+        if load.unanswered > 0 && !self.retired && !self.starting() && !self.waits(now_ms) {
+            self.start(Purpose::Needed, effects);
         }
     }
 
@@ -348,6 +470,7 @@ impl Life {
                     self.failures = 0;
                 }
                 *stage = Stage::Draining { since_ms: now_ms };
+                self.outdated.retain(|other| other != number);
             }
         }
     }
@@ -358,6 +481,7 @@ impl Life {
                 *stage = Stage::Terminating {
                     kill_at_ms: u64::MAX,
                 };
+                self.outdated.retain(|other| other != number);
                 effects.push(Effect::Kill(*number));
             }
         }

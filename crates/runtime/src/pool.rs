@@ -8,6 +8,7 @@
 //! nothing in it can be lost, and a thousand requests that want an instance are one wish.
 
 mod actor;
+mod gauge;
 mod instance;
 
 use std::future::Future;
@@ -53,8 +54,6 @@ pub(crate) struct PoolOptions {
     /// Whose worker it is.
     pub(crate) account: AccountId,
     pub(crate) project: ProjectName,
-    /// Processes when it is live.
-    pub(crate) instances: usize,
     /// Whether a tail worker counts finished requests.
     pub(crate) logging: bool,
 }
@@ -130,7 +129,7 @@ impl Pool {
 
     /// Exchanges every live instance for a new one without dropping a request.
     pub fn replace(&self) {
-        self.shared.orders.give(Order::Replace);
+        self.shared.replace();
     }
 
     /// Waits until no process is left, after [`Pool::retire`] or [`Pool::hurry`].
@@ -233,6 +232,21 @@ impl Shared {
             .min()
     }
 
+    /// Asks for the exchange of every instance.
+    pub(crate) fn replace(&self) {
+        self.orders.give(Order::Replace);
+    }
+
+    /// Asks for one instance fewer, if there are several.
+    pub(crate) fn spare_one(&self) {
+        self.orders.give(Order::Fewer);
+    }
+
+    /// How many live instances there are beyond the one that serves.
+    pub(crate) fn extras(&self) -> usize {
+        self.live.load().len().saturating_sub(1)
+    }
+
     /// Memory of its live processes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let live = self.live.load();
@@ -288,15 +302,17 @@ enum Order {
     Retire,
     Evict,
     Replace,
+    Fewer,
     Want,
 }
 
 impl Order {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Hurry,
         Self::Retire,
         Self::Evict,
         Self::Replace,
+        Self::Fewer,
         Self::Want,
     ];
 
@@ -310,6 +326,7 @@ impl Order {
             Self::Retire => Event::Retire,
             Self::Evict => Event::Evict,
             Self::Replace => Event::Replace,
+            Self::Fewer => Event::Fewer,
             Self::Want => Event::Wanted,
         }
     }

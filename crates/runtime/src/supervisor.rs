@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use engawa_model::{Version, WorkerCode};
 
 use crate::capacity::{Capacity, CapacityLimits};
-use crate::config::{ConfigOptions, Egress, WorkerdConfig};
+use crate::config::{ConfigOptions, Egress, SharedEgress, WorkerdConfig};
 use crate::life::WorkerTimes;
 use crate::pool::{Pool, PoolContext, PoolOptions};
 use crate::process::Spawner;
@@ -32,7 +33,7 @@ pub struct RuntimeOptions {
 #[derive(Debug)]
 pub struct Runtime {
     context: Arc<PoolContext>,
-    egress: Egress,
+    egress: SharedEgress,
     next_deployment: AtomicU64,
 }
 
@@ -68,7 +69,7 @@ impl Runtime {
         };
         Ok(Self {
             context: Arc::new(context),
-            egress,
+            egress: Arc::new(ArcSwap::from_pointee(egress)),
             next_deployment: AtomicU64::new(1),
         })
     }
@@ -89,14 +90,13 @@ impl Runtime {
         let binding_listener = UnixListener::bind(&binding_socket)?;
         let options = ConfigOptions {
             binding_socket: binding_socket.clone(),
-            egress: self.egress.clone(),
+            egress: Arc::clone(&self.egress),
             logging,
         };
         let config = WorkerdConfig::new(Arc::clone(version), code.clone(), options);
         let pool_options = PoolOptions {
             account: version.account.clone(),
             project: version.project.clone(),
-            instances: 1,
             logging,
         };
         let pool = Pool::new(Arc::clone(&self.context), config, pool_options);
@@ -107,11 +107,25 @@ impl Runtime {
         })
     }
 
+    /// Changes what workers may reach, also those that run: each of their processes is
+    /// replaced, and ends what it has begun. To be called when the operator's ranges or the
+    /// machine's own addresses have changed.
+    pub fn set_egress(&self, egress: Egress) {
+        if **self.egress.load() == egress {
+            return;
+        }
+        // A process that starts from now on has the new one; all others are replaced.
+        self.egress.store(Arc::new(egress));
+        for pool in self.context.capacity.pools() {
+            pool.replace();
+        }
+    }
+
     /// A version's configuration as workerd would get it, with secrets blanked.
     pub fn redacted_config(&self, version: &Arc<Version>, code: &WorkerCode) -> String {
         let options = ConfigOptions {
             binding_socket: PathBuf::from("/run/engawa/bindings.sock"),
-            egress: self.egress.clone(),
+            egress: Arc::clone(&self.egress),
             logging: false,
         };
         WorkerdConfig::new(Arc::clone(version), code.clone(), options).redacted()

@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use engawa_model::{BindingKind, ModuleKind, ProjectKind, Version, WorkerCode, wiring};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -38,7 +39,7 @@ pub(crate) const ASSETS: &str = "@assets";
 const FIRST_FD: i32 = 3;
 
 /// What a worker may reach with `fetch()` and `connect()`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Egress {
     /// Address classes and CIDRs, as in `workerd.capnp`'s `Network.allow`.
     pub allow: Vec<String>,
@@ -56,13 +57,16 @@ impl Egress {
     }
 }
 
+/// What the processes that start from now on may reach.
+pub(crate) type SharedEgress = Arc<ArcSwap<Egress>>;
+
 /// What a configuration depends on besides the version.
 #[derive(Debug, Clone)]
 pub(crate) struct ConfigOptions {
     /// The deployment's binding socket.
     pub(crate) binding_socket: PathBuf,
     /// Outgoing connections.
-    pub(crate) egress: Egress,
+    pub(crate) egress: SharedEgress,
     /// Whether a tail worker gathers logs.
     pub(crate) logging: bool,
 }
@@ -148,6 +152,7 @@ fn render(
     let external = External {
         socket: format!("unix:{}", options.binding_socket.display()),
     };
+    let egress = options.egress.load();
     // Lets the Rust side know the scheme of a request that a binding forwards.
     let forward_proto = format!("forwardedProtoHeader = \"{}\", ", wiring::PROTO);
     let mut bindings = Vec::new();
@@ -263,8 +268,8 @@ fn render(
     write!(
         out,
         "  (name = \"egress\", network = (allow = [{}], deny = [{}], tlsOptions = (trustBrowserCas = true))),\n ],\n",
-        quoted_list(&options.egress.allow),
-        quoted_list(&options.egress.deny),
+        quoted_list(&egress.allow),
+        quoted_list(&egress.deny),
     )
     .expect("writing to a String cannot fail");
     write!(

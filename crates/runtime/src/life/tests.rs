@@ -266,3 +266,132 @@ fn a_worker_that_retires_while_it_starts_gives_the_start_up() {
     on(&mut life, Event::Ended(0), 3);
     assert!(life.gone());
 }
+
+/// Idle for so long that no `waitUntil` can be pending.
+const RESTED: Load = Load {
+    idle_ms: 60_000,
+    ..IDLE
+};
+
+fn live(life: &Life) -> Vec<u64> {
+    life.live().collect()
+}
+
+#[test]
+fn a_busy_worker_gets_one_instance_at_a_time_up_to_its_most() {
+    let mut life = Life::new(3, 0, WorkerTimes::default());
+    assert_eq!(on(&mut life, Event::More, 0), [], "a cold one is not busy");
+    on(&mut life, Event::Wanted, 0);
+    on(&mut life, Event::Started(0), 10);
+    assert_eq!(on(&mut life, Event::More, 20), [Effect::Start(1)]);
+    assert_eq!(life.purpose(1), Purpose::Extra);
+    assert_eq!(on(&mut life, Event::More, 30), [], "one is coming");
+    on(&mut life, Event::Started(1), 40);
+    assert_eq!(on(&mut life, Event::More, 50), [Effect::Start(2)]);
+    on(&mut life, Event::Started(2), 60);
+    assert_eq!(on(&mut life, Event::More, 70), []);
+    assert_eq!(live(&life), [0, 1, 2]);
+}
+
+#[test]
+fn the_youngest_goes_first_and_the_last_one_stays() {
+    let mut life = Life::new(2, 0, WorkerTimes::default());
+    on(&mut life, Event::Wanted, 0);
+    on(&mut life, Event::Started(0), 10);
+    on(&mut life, Event::More, 20);
+    on(&mut life, Event::Started(1), 30);
+    on(&mut life, Event::Fewer, 40);
+    assert_eq!(live(&life), [0]);
+    on(&mut life, Event::Fewer, 50);
+    assert_eq!(live(&life), [0]);
+    // It is not brought back by the next request.
+    assert_eq!(on(&mut life, Event::Wanted, 60), []);
+}
+
+#[test]
+fn a_worker_that_had_many_instances_starts_again_with_one() {
+    let mut life = Life::new(2, 0, WorkerTimes::default());
+    on(&mut life, Event::Wanted, 0);
+    on(&mut life, Event::Started(0), 10);
+    on(&mut life, Event::More, 20);
+    on(&mut life, Event::Started(1), 30);
+    life.on(Event::Evict, 60_000, |_| RESTED);
+    assert_eq!(live(&life), [] as [u64; 0]);
+    let effects = life.on(Event::Wanted, 60_001, |_| RESTED);
+    let starts = effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Start(_)));
+    assert_eq!(starts.count(), 1);
+}
+
+#[test]
+fn a_further_instance_without_room_or_that_does_not_start_changes_nothing() {
+    let mut life = Life::new(2, 0, WorkerTimes::default());
+    on(&mut life, Event::Wanted, 0);
+    on(&mut life, Event::Started(0), 10);
+    on(&mut life, Event::More, 20);
+    on(&mut life, Event::NoRoom(1), 30);
+    assert_eq!(on(&mut life, Event::Wanted, 40), []);
+    assert_eq!(on(&mut life, Event::More, 50), [Effect::Start(2)]);
+    on(&mut life, Event::StartFailed(2, "no".into()), 60);
+    assert_eq!(life.availability(61), Availability::Live);
+    assert_eq!(on(&mut life, Event::More, 70), [], "not again at once");
+    assert_eq!(on(&mut life, Event::More, 1000), [Effect::Start(3)]);
+}
+
+#[test]
+fn an_idle_instance_that_is_outdated_leaves_without_a_successor() {
+    let mut life = live_worker();
+    assert_eq!(life.on(Event::Replace, 60_000, |_| RESTED), []);
+    assert_eq!(life.availability(60_000), Availability::Cold);
+}
+
+#[test]
+fn an_instance_that_starts_while_all_are_replaced_is_replaced_too() {
+    let mut life = Life::new(1, 0, WorkerTimes::default());
+    on(&mut life, Event::Wanted, 0);
+    assert_eq!(on(&mut life, Event::Replace, 5), []);
+    assert_eq!(on(&mut life, Event::Started(0), 10), [Effect::Start(1)]);
+    assert_eq!(life.purpose(1), Purpose::Replacement);
+    on(&mut life, Event::Started(1), 20);
+    assert_eq!(live(&life), [1]);
+}
+
+#[test]
+fn a_replacement_that_does_not_start_is_tried_again_when_its_wait_is_over() {
+    let mut life = live_worker();
+    on(&mut life, Event::Replace, 100);
+    assert_eq!(on(&mut life, Event::StartFailed(1, "no".into()), 110), []);
+    assert_eq!(live(&life), [0], "the old one goes on");
+    assert!(life.ticking());
+    assert_eq!(on(&mut life, Event::Tick, 609), []);
+    assert_eq!(on(&mut life, Event::Tick, 610), [Effect::Start(2)]);
+    on(&mut life, Event::Started(2), 700);
+    assert_eq!(live(&life), [2]);
+}
+
+#[test]
+fn only_the_instance_that_has_grown_is_replaced() {
+    let mut life = Life::new(2, 0, WorkerTimes::default());
+    on(&mut life, Event::Wanted, 0);
+    on(&mut life, Event::Started(0), 10);
+    on(&mut life, Event::More, 20);
+    on(&mut life, Event::Started(1), 30);
+    assert_eq!(on(&mut life, Event::ReplaceOne(1), 40), [Effect::Start(2)]);
+    assert_eq!(on(&mut life, Event::ReplaceOne(1), 41), [], "it is coming");
+    on(&mut life, Event::Started(2), 50);
+    assert_eq!(live(&life), [0, 2]);
+}
+
+#[test]
+fn one_that_ends_while_its_successor_starts_costs_no_other() {
+    let mut life = Life::new(2, 0, WorkerTimes::default());
+    on(&mut life, Event::Wanted, 0);
+    on(&mut life, Event::Started(0), 10);
+    on(&mut life, Event::More, 20);
+    on(&mut life, Event::Started(1), 30);
+    on(&mut life, Event::ReplaceOne(0), 40);
+    on(&mut life, Event::Ended(0), 45);
+    on(&mut life, Event::Started(2), 50);
+    assert_eq!(live(&life), [1, 2]);
+}

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
+use super::gauge::{self, Gauge};
 use super::instance::{Instance, Slot, uptime_ms};
 use super::{PoolContext, PoolOptions, Shared};
 use crate::capacity::Room;
 use crate::config::WorkerdConfig;
-use crate::life::{Availability, Effect, Event, Life, Load};
+use crate::life::{Availability, Effect, Event, Life, Load, Purpose};
 use crate::ping;
 use crate::process::{LISTEN_BACKLOG, Process};
 
@@ -27,6 +29,7 @@ pub(super) struct Actor {
     config: Arc<WorkerdConfig>,
     options: PoolOptions,
     life: Life,
+    gauge: Gauge,
     running: HashMap<u64, Running>,
     /// Sockets of processes that ended unasked, for the next one.
     spare: Vec<(Arc<Slot>, Listener)>,
@@ -59,7 +62,12 @@ impl Actor {
         let first_number = POOLS.fetch_add(1, Ordering::Relaxed) << 32;
         let (report, news) = mpsc::channel(16);
         Self {
-            life: Life::new(options.instances, first_number, context.times.clone()),
+            life: Life::new(
+                context.capacity.limits().instances_per_deployment,
+                first_number,
+                context.times.clone(),
+            ),
+            gauge: Gauge::new(context.capacity.limits(), &context.times),
             shared,
             context,
             config: Arc::new(config),
@@ -73,13 +81,39 @@ impl Actor {
     }
 
     pub(super) async fn run(mut self) {
+        let mut looks = tokio::time::interval(gauge::EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.life.gone() {
             let event = tokio::select! {
                 event = self.shared.orders.next() => event,
                 Some(news) = self.news.recv() => self.learn(news),
                 () = tokio::time::sleep(TICK), if self.life.ticking() => Event::Tick,
+                _ = looks.tick(), if self.life.live().next().is_some() => {
+                    let live = self.shared.live.load_full();
+                    for event in self.gauge.look(&live) {
+                        self.note(&event);
+                        self.step(event);
+                    }
+                    continue;
+                }
             };
             self.step(event);
+        }
+    }
+
+    /// Says what happens to a worker by itself.
+    fn note(&self, event: &Event) {
+        let project = self.options.project.as_str();
+        match event {
+            Event::More => tracing::debug!(project, "a busy worker gets another instance"),
+            Event::Fewer => tracing::debug!(project, "a worker has an instance too many"),
+            Event::ReplaceOne(_) => {
+                tracing::debug!(
+                    project,
+                    "a worker's memory has grown: its process is replaced"
+                );
+            }
+            _ => {}
         }
     }
 
@@ -189,6 +223,7 @@ impl Actor {
         );
         let keeper = Keeper {
             instance,
+            purpose: self.life.purpose(number),
             context: Arc::clone(&self.context),
             config: Arc::clone(&self.config),
             options: self.options.clone(),
@@ -210,6 +245,7 @@ impl Actor {
 /// Looks after one process from its start to its end.
 struct Keeper {
     instance: Arc<Instance>,
+    purpose: Purpose,
     context: Arc<PoolContext>,
     config: Arc<WorkerdConfig>,
     options: PoolOptions,
@@ -245,10 +281,17 @@ impl Keeper {
     ) -> Result<(Arc<Process>, Listener, Room), NotStarted> {
         let context = &self.context;
         let start = async {
-            let room = context
-                .capacity
-                .admit(&self.options.account, &self.options.project)
-                .await;
+            let (account, project) = (&self.options.account, &self.options.project);
+            // Held until the new process listens, so that not all are started at once.
+            let mut _turn = None;
+            let room = match self.purpose {
+                Purpose::Needed => context.capacity.admit(account, project).await,
+                Purpose::Extra => context.capacity.admit_extra(account, project),
+                Purpose::Replacement => {
+                    _turn = Some(context.capacity.turn().await);
+                    Some(context.capacity.admit_replacement(account, project))
+                }
+            };
             let room = room.ok_or(NotStarted::NoRoom)?;
             let failed = |error: io::Error| NotStarted::Failed(error.to_string());
             let main = main.map_err(failed)?;

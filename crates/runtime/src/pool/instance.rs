@@ -99,6 +99,11 @@ impl Instance {
         self.exceeded_limits.store(true, Ordering::SeqCst);
     }
 
+    /// Requests ever sent here.
+    pub(super) fn requests(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Requests under way.
     pub(crate) fn in_flight(&self) -> usize {
         self.slot.unanswered.load(Ordering::SeqCst) + self.slot.streaming.load(Ordering::SeqCst)

@@ -7,6 +7,7 @@ mod config;
 mod d1;
 mod kv;
 mod life;
+mod load;
 mod r2;
 mod support;
 mod tail;
