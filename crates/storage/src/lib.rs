@@ -148,6 +148,11 @@ impl Storage {
         })
     }
 
+    /// The time by which things expire.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
     /// KV namespaces.
     pub fn kv(&self) -> &Kv {
         &self.kv
