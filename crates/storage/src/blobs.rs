@@ -231,6 +231,14 @@ impl TempBlob {
 
     /// Writes the checksums and syncs the file. Nothing may be written after it.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        self.seal()?;
+        self.file
+            .sync_data()
+            .map_err(|error| Error::io("sync", self.path.get(), error))
+    }
+
+    /// The same without a sync, for what may be lost.
+    pub(crate) fn seal(&mut self) -> Result<(), Error> {
         if !self.len_bytes.is_multiple_of(BLOCK_BYTES) {
             self.end_block();
         }
@@ -238,10 +246,14 @@ impl TempBlob {
         tail.extend(MAGIC);
         tail.extend(self.len_bytes.to_le_bytes());
         tail.extend(crc32c::crc32c(&tail).to_le_bytes());
-        self.write_raw(&tail)?;
-        self.file
-            .sync_data()
-            .map_err(|error| Error::io("sync", self.path.get(), error))
+        self.write_raw(&tail)
+    }
+
+    /// Gives it a place outside of every [`BlobFolder`], which outlives no power cut.
+    pub(crate) fn move_to(mut self, path: &Path) -> Result<(), Error> {
+        fs::rename(self.path.get(), path).map_err(|error| Error::io("create", path, error))?;
+        self.path.0 = None;
+        Ok(())
     }
 
     fn end_block(&mut self) {
@@ -371,7 +383,7 @@ pub(crate) fn clear_uploads(layout: &Layout) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn read_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries,
@@ -391,7 +403,7 @@ pub(crate) struct BlobFile {
 }
 
 impl BlobFile {
-    fn open(path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
         let file = File::open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::with_source(
                 ErrorKind::NotFound,

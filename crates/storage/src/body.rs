@@ -164,6 +164,7 @@ pub struct Stage {
     account: AccountId,
     inline_limit_bytes: u64,
     limit_bytes: u64,
+    is_synced: bool,
     len_bytes: u64,
     pending: Vec<Bytes>,
     pending_bytes: usize,
@@ -203,6 +204,7 @@ impl Stage {
             account,
             inline_limit_bytes: inline_limit_bytes.min(WRITE_BYTES as u64),
             limit_bytes: u64::MAX,
+            is_synced: true,
             len_bytes: 0,
             pending: Vec::new(),
             pending_bytes: 0,
@@ -217,6 +219,14 @@ impl Stage {
     pub fn with_limit(self, limit_bytes: u64) -> Self {
         Self {
             limit_bytes,
+            ..self
+        }
+    }
+
+    /// What is written may be lost: it is not synced.
+    pub(crate) fn unsynced(self) -> Self {
+        Self {
+            is_synced: false,
             ..self
         }
     }
@@ -290,12 +300,15 @@ impl Stage {
         }
         self.start_write().await?;
         self.end_write().await?;
+        let is_synced = self.is_synced;
         let mut sink = std::mem::take(&mut self.sink);
         let (blob, digests) = self
             .io
             .run(move || {
-                if let Some(blob) = &mut sink.blob {
-                    blob.finish()?;
+                match &mut sink.blob {
+                    Some(blob) if is_synced => blob.finish()?,
+                    Some(blob) => blob.seal()?,
+                    None => {}
                 }
                 Ok((sink.blob, sink.hashers.finish()))
             })

@@ -8,6 +8,7 @@
 //!                         blobs/tmp/<blob>               uploads under way
 //!                         blobs/{kv,r2}/<xx>/<hash>/<yy>/<blob>
 //!                         assets/<hash of project>/<kk>/<key>
+//!                         cache/<hash of project>/<yy>/<hash of key>
 //!                         analytics/log/<segment>
 //! ```
 //!
@@ -114,6 +115,14 @@ impl Layout {
     pub(crate) fn assets_dir(&self, account: &AccountId, project: &ProjectName) -> PathBuf {
         let mut path = self.account_dir(account);
         path.push("assets");
+        path.push(hash_name(project.as_str()));
+        path
+    }
+
+    /// The folder of what a project keeps with the Cache API.
+    pub(crate) fn cache_dir(&self, account: &AccountId, project: &ProjectName) -> PathBuf {
+        let mut path = self.account_dir(account);
+        path.push("cache");
         path.push(hash_name(project.as_str()));
         path
     }

@@ -7,6 +7,7 @@
 mod assets;
 mod blobs;
 mod body;
+mod cache;
 mod catalog;
 pub mod d1;
 mod error;
@@ -28,6 +29,7 @@ use engawa_model::{AccountId, BucketName, Clock, ErrorKind};
 
 pub use assets::{Assets, NewAsset, asset_key};
 pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
+pub use cache::{Cache, CacheEntry, CacheLimits, CacheWrite};
 pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};
 pub use d1::D1;
 pub use error::Error;
@@ -53,6 +55,8 @@ pub struct StorageOptions {
     pub max_open_files: usize,
     /// Memory for hot KV values.
     pub kv_cache_bytes: usize,
+    /// What workers may keep with the Cache API.
+    pub cache: CacheLimits,
     /// Memory for SQLite's page caches, of all files together.
     pub sqlite_memory_bytes: u64,
 }
@@ -65,6 +69,7 @@ impl StorageOptions {
             clock: Clock::system(),
             max_open_files: 256,
             kv_cache_bytes: 64 * 1024 * 1024,
+            cache: CacheLimits::default(),
             sqlite_memory_bytes: 256 * 1024 * 1024,
         }
     }
@@ -79,6 +84,7 @@ pub struct Storage {
     r2: R2,
     catalog: Catalog,
     assets: Assets,
+    cache: Cache,
     events: Events,
 }
 
@@ -96,7 +102,6 @@ pub(crate) struct Core {
 
 impl Storage {
     /// Opens the folder that `owner` holds. Blocking, at start.
-    #[expect(clippy::needless_pass_by_value, reason = "made for this one call")]
     pub fn open(owner: &Owner, options: StorageOptions) -> Result<Self, Error> {
         if options.data_dir.canonicalize().ok().as_deref() != Some(owner.data_dir()) {
             let message = format!(
@@ -133,6 +138,7 @@ impl Storage {
         };
         Ok(Self {
             assets: Assets::new(core.clone()),
+            cache: Cache::new(core.clone(), options.cache),
             events: Events::new(core.clone()),
             kv,
             d1,
@@ -140,6 +146,11 @@ impl Storage {
             catalog,
             core,
         })
+    }
+
+    /// The time by which things expire.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
     }
 
     /// KV namespaces.
@@ -165,6 +176,11 @@ impl Storage {
     /// Static files of projects.
     pub fn assets(&self) -> &Assets {
         &self.assets
+    }
+
+    /// What workers keep with the Cache API.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// Analytics Engine points.

@@ -10,6 +10,7 @@ mod http;
 mod life;
 mod local;
 mod oracle;
+mod upstream_cache;
 mod workers;
 
 use std::path::Path;

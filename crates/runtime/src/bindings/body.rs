@@ -1,5 +1,6 @@
 //! Bodies on the binding socket.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -60,8 +61,22 @@ pub(super) fn stored(prefix: Bytes, value: Value) -> Response<Body> {
             both.extend_from_slice(bytes);
             full(both.freeze())
         }
-        None => Response::new(boxed(Stored::new(prefix, value))),
+        None => Response::new(boxed(Stored::new([
+            Piece::Bytes(prefix),
+            Piece::Value(value),
+        ]))),
     };
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(len));
+    response
+}
+
+/// An answer of these pieces, one after the other, with its length.
+pub(super) fn joined(pieces: Vec<Piece>) -> Response<Body> {
+    let stored = Stored::new(pieces);
+    let len = stored.left;
+    let mut response = Response::new(boxed(stored));
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(len));
@@ -186,20 +201,31 @@ impl Value {
 type NextChunk =
     Pin<Box<dyn Future<Output = (Value, Option<Result<Bytes, engawa_storage::Error>>)> + Send>>;
 
-/// A stored value as an HTTP body.
+/// A part of an answer.
+pub(super) enum Piece {
+    Bytes(Bytes),
+    Value(Value),
+}
+
+/// Stored values, and what is said between them, as an HTTP body.
 struct Stored {
-    prefix: Bytes,
+    pieces: VecDeque<Piece>,
     left: u64,
+    /// The next bytes of a value that has begun.
     next: Option<NextChunk>,
 }
 
 impl Stored {
-    fn new(prefix: Bytes, value: Value) -> Self {
-        let left = prefix.len() as u64 + value.len_bytes();
+    fn new(pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let pieces: VecDeque<Piece> = pieces.into_iter().collect();
+        let left = pieces.iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Value(value) => value.len_bytes(),
+        });
         Self {
-            prefix,
-            left,
-            next: Some(Self::read(value)),
+            left: left.sum(),
+            pieces,
+            next: None,
         }
     }
 
@@ -208,6 +234,11 @@ impl Stored {
             let chunk = value.next_chunk().await;
             (value, chunk)
         })
+    }
+
+    fn hand_out(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }
 
@@ -219,30 +250,29 @@ impl http_body::Body for Stored {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !self.prefix.is_empty() {
-            let prefix = std::mem::take(&mut self.prefix);
-            self.left -= prefix.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(prefix))));
-        }
-        let Some(next) = &mut self.next else {
-            return Poll::Ready(None);
-        };
-        let Poll::Ready((value, chunk)) = next.as_mut().poll(context) else {
-            return Poll::Pending;
-        };
-        match chunk {
-            Some(Ok(bytes)) => {
-                self.next = Some(Self::read(value));
-                self.left = self.left.saturating_sub(bytes.len() as u64);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Some(Err(error)) => {
+        loop {
+            if let Some(next) = &mut self.next {
+                let Poll::Ready((value, chunk)) = next.as_mut().poll(context) else {
+                    return Poll::Pending;
+                };
                 self.next = None;
-                Poll::Ready(Some(Err(error.into())))
+                match chunk {
+                    Some(Ok(bytes)) => {
+                        self.next = Some(Self::read(value));
+                        return self.hand_out(bytes);
+                    }
+                    Some(Err(error)) => {
+                        self.pieces.clear();
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                    None => {}
+                }
             }
-            None => {
-                self.next = None;
-                Poll::Ready(None)
+            match self.pieces.pop_front() {
+                Some(Piece::Bytes(bytes)) if bytes.is_empty() => {}
+                Some(Piece::Bytes(bytes)) => return self.hand_out(bytes),
+                Some(Piece::Value(value)) => self.next = Some(Self::read(value)),
+                None => return Poll::Ready(None),
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod analytics;
 mod body;
+mod cache;
 mod d1;
 mod kv;
 mod r2;
@@ -25,7 +26,7 @@ use engawa_model::{
     ProjectName, Version,
 };
 use engawa_storage::Storage;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use body::{Body, BoxError};
@@ -144,7 +145,9 @@ impl Bindings {
                     body::text(StatusCode::SERVICE_UNAVAILABLE, text)
                 })
             }
-            Some(Resource::Cache) => null_cache(request).await,
+            Some(Resource::Cache) => {
+                cache::handle(self.scope(), &self.version.project, request).await
+            }
             Some(Resource::Logs) => {
                 let answer = tail::receive(&self.source_maps, request).await;
                 match answer {
@@ -189,28 +192,5 @@ fn tell_operator(service: &str, kind: ErrorKind, message: &str) {
         ErrorKind::DiskFull | ErrorKind::Unknown | ErrorKind::Corrupt | ErrorKind::Internal
     ) {
         tracing::error!(target: "engawa::storage", "{service}: {message}");
-    }
-}
-
-/// The Cache API before it is built: a cache that holds nothing (workerd.md 6).
-async fn null_cache<B>(request: Request<B>) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    let (head, content) = request.into_parts();
-    if body::discard(content).await.is_err() {
-        return body::empty(StatusCode::BAD_REQUEST);
-    }
-    match head.method.as_str() {
-        "PUT" => body::empty(StatusCode::NO_CONTENT),
-        "PURGE" => body::empty(StatusCode::NOT_FOUND),
-        _ => {
-            let mut answer = body::empty(StatusCode::GATEWAY_TIMEOUT);
-            answer
-                .headers_mut()
-                .insert("cf-cache-status", HeaderValue::from_static("MISS"));
-            answer
-        }
     }
 }
