@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use engawa_testkit::{TestProject, engawa, output};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::oracle::{packages, wrangler};
@@ -173,6 +174,118 @@ fn a_batch_is_undone_after_thirty_seconds() {
     let said =
         "D1_ERROR: D1 DB storage operation exceeded timeout which caused object to be reset.";
     assert_eq!(dev.json("/limits?slow"), json!([said, 0]));
+}
+
+const VALUES: &str = r"
+export async function onRequest({ env: { DB }, request }) {
+  const values = (await request.json()).map((value) => value?.bytes ? new Uint8Array(value.bytes) : value);
+  await DB.exec('DROP TABLE IF EXISTS v\nCREATE TABLE v (id INTEGER PRIMARY KEY, x, i INTEGER, r REAL, t TEXT, b BLOB)');
+  const insert = DB.prepare('INSERT INTO v (x, i, r, t, b) VALUES (?1, ?1, ?1, ?1, ?1)');
+  if (values.length > 0) await DB.batch(values.map((value) => insert.bind(value)));
+  return Response.json({
+    stored: await DB.prepare('SELECT x, i, r, t, b FROM v ORDER BY id').raw(),
+    types: await DB.prepare('SELECT typeof(x), typeof(i), typeof(r), typeof(t), typeof(b) FROM v ORDER BY id').raw(),
+    bound: values.length > 0 ? (await DB.batch(values.map((value) => DB.prepare('SELECT ? AS a, typeof(?1) AS t').bind(value)))).map(({ results }) => results[0]) : [],
+  });
+}
+";
+
+/// A value that a worker binds.
+#[derive(Debug, Clone)]
+enum Bound {
+    Null,
+    Boolean(bool),
+    Number(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Bound {
+    fn as_json(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Boolean(value) => json!(value),
+            Self::Number(number) => json!(number),
+            Self::Text(text) => json!(text),
+            Self::Bytes(bytes) => json!({ "bytes": bytes }),
+        }
+    }
+
+    /// What comes back, and its type in SQLite (storage.md 2.3): as a parameter, and from
+    /// columns of no affinity, INTEGER, REAL, TEXT and BLOB.
+    fn expected(&self) -> (Value, [(Value, &'static str); 5]) {
+        let same = |value: Value, kind| (value.clone(), [(); 5].map(|()| (value.clone(), kind)));
+        match self {
+            Self::Null => same(Value::Null, "null"),
+            Self::Bytes(bytes) => same(json!(bytes), "blob"),
+            Self::Text(text) => same(json!(text), "text"),
+            // workerd: `d1-api.ts` makes it a number, and a number is REAL.
+            Self::Boolean(value) => Self::Number(f64::from(u8::from(*value))).expected(),
+            Self::Number(number) => {
+                let (value, mut columns) = same(json!(number), "real");
+                #[expect(clippy::cast_possible_truncation, reason = "it was looked at before")]
+                if number.fract() == 0.0 && number.abs() < 9e15 {
+                    columns[1] = (json!(*number as i64), "integer");
+                }
+                columns[3] = (json!(format!("{:?}", number + 0.0)), "text");
+                (value, columns)
+            }
+        }
+    }
+}
+
+/// Numbers are the same if their values are.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one.to_bits() == other.to_bits() || one == other,
+        _ => one == other,
+    }
+}
+
+// Property: whatever a worker binds comes back as storage.md 2.3 says, through every affinity.
+#[test]
+fn values_of_every_type_come_back_through_a_worker() {
+    let project = project(&[("functions/values.js", VALUES)]);
+    let dev = start(&project);
+    let number = prop_oneof![
+        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()),
+        any::<i32>().prop_map(f64::from),
+        (-(1_i64 << 53)..(1 << 53)).prop_map(|number| {
+            #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+            let exact = number as f64;
+            exact
+        }),
+    ];
+    let value = prop_oneof![
+        Just(Bound::Null),
+        any::<bool>().prop_map(Bound::Boolean),
+        number.prop_map(Bound::Number),
+        // A text that is a number becomes one in a column of INTEGER.
+        any::<String>().prop_map(|text| Bound::Text(format!("x{text}"))),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bound::Bytes),
+    ];
+    let full = std::env::var_os("ENGAWA_TEST_FULL").is_some();
+    let cases = if full { 500 } else { 24 };
+    let values = proptest::collection::vec(value, 0..40);
+    proptest!(ProptestConfig::with_cases(cases), |(values in values)| {
+        let sent: Vec<Value> = values.iter().map(Bound::as_json).collect();
+        let mut response = dev.agent().post(dev.url("/values")).send_json(&sent).unwrap();
+        let text = response.body_mut().read_to_string().unwrap();
+        prop_assert_eq!(response.status(), 200, "{}", text);
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        for (row, value) in values.iter().enumerate() {
+            let (bound, columns) = value.expected();
+            let found = &answer["bound"][row];
+            prop_assert!(is_same(&found["a"], &bound), "{value:?}: {found}");
+            for (column, (expected, kind)) in columns.iter().enumerate() {
+                let (stored, found) = (&answer["stored"][row][column], &answer["types"][row][column]);
+                prop_assert_eq!(found, *kind, "{:?} in {}", value, column);
+                // SQLite writes fewer digits of a number into a text than it has.
+                let is_number_as_text = column == 3 && matches!(value, Bound::Number(number) if number.abs() >= 1e15 || number.fract() != 0.0);
+                prop_assert!(is_number_as_text || is_same(stored, expected), "{value:?} in {column}: {stored}");
+            }
+        }
+    });
 }
 
 /// The rows are of every kind, with full text beside them.

@@ -396,11 +396,12 @@ fn push_value(out: &mut Vec<u8>, value: Column<'_>) {
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend(b"X'");
-    out.extend(
-        bytes
-            .iter()
-            .flat_map(|byte| [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)])),
-    );
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    for (pair, byte) in out[start..].chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
     out.push(b'\'');
 }
 
@@ -411,6 +412,12 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
         return push_cast(out, text);
     };
     let (has_line_feed, has_return) = (text.contains('\n'), text.contains('\r'));
+    if !has_line_feed && !has_return && !text.contains('\'') {
+        out.push(b'\'');
+        out.extend(text.as_bytes());
+        out.push(b'\'');
+        return;
+    }
     // Stand-ins that do not occur in the text.
     let stand_in = |first: &str| {
         let mut mark = first.to_owned();

@@ -311,3 +311,39 @@ fn any_text_is_taken_or_refused_as_a_whole() {
         });
     });
 }
+
+// Whoever stops the server does not wait for a gigabyte; nor does a client that went away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_under_way_is_undone_when_it_is_given_up() {
+    let text = "INSERT INTO t VALUES (1);\n".repeat(2_000_000);
+    for closes in [false, true] {
+        let world = World::new();
+        world.ok("CREATE TABLE t (a)").await;
+        let script = world.scratch(text.as_bytes());
+        let job = Arc::new(D1Job::default());
+        let (d1, watched) = (world.d1.clone(), Arc::clone(&job));
+        let (account, database) = (world.account.clone(), world.database.clone());
+        let import = tokio::spawn(async move {
+            let done = d1.import(&account, &database, script, &watched).await;
+            done.map(|done| done.value.statements)
+        });
+        while job.done_bytes() == 0 {
+            tokio::task::yield_now().await;
+        }
+        if closes {
+            let d1 = world.d1.clone();
+            tokio::task::spawn_blocking(move || d1.close())
+                .await
+                .unwrap();
+            let error = import.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        } else {
+            import.abort();
+            assert!(import.await.unwrap_err().is_cancelled());
+        }
+        let world = if closes { world.reopen() } else { world };
+        assert_eq!(world.rows("SELECT count(*) FROM t").await, json!([[0]]));
+        world.ok("INSERT INTO t VALUES (2)").await;
+        assert!(job.done_bytes() < text.len() as u64);
+    }
+}
