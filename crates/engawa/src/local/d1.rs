@@ -51,7 +51,7 @@ pub(crate) enum D1Command {
         #[arg(long)]
         output: PathBuf,
         /// Only these tables (may be repeated).
-        #[arg(long)]
+        #[arg(long, num_args = 1..)]
         table: Vec<String>,
         /// Only rows.
         #[arg(long, conflicts_with = "no_data")]
@@ -59,6 +59,9 @@ pub(crate) enum D1Command {
         /// Only definitions.
         #[arg(long)]
         no_data: bool,
+        /// Nothing is asked; scripts that are made for wrangler give this.
+        #[arg(long, short = 'y')]
+        skip_confirmation: bool,
     },
     /// Work on migrations.
     #[command(subcommand)]
@@ -131,6 +134,7 @@ async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
             table,
             no_schema,
             no_data,
+            skip_confirmation: _,
         } => {
             let path = database_path(&local.config, &database)?;
             let options = json!({ "no_schema": no_schema, "no_data": no_data, "tables": table });

@@ -1,5 +1,4 @@
 //! Migrations beside the real wrangler: the same folder, applied by both.
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::path::Path;
 

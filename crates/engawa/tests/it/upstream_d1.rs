@@ -192,6 +192,7 @@ fn d1_database_exec() {
 }
 
 #[test]
+#[expect(clippy::approx_constant, reason = "upstream's number")]
 fn d1_prepared_statement_bind() {
     let (_project, dev) = filled();
     let done = dev.json("/bind");
