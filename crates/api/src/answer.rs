@@ -82,6 +82,15 @@ pub(crate) fn object(body: R2Body) -> ApiBody {
     StreamBody::new(chunks).boxed_unsync()
 }
 
+/// A file without a name, streamed.
+pub(crate) fn scratch(reader: engawa_storage::ScratchReader) -> ApiBody {
+    let chunks = stream::unfold(reader, |mut reader| async {
+        let chunk = reader.next_chunk().await?;
+        Some((chunk.map(Frame::data), reader))
+    });
+    StreamBody::new(chunks).boxed_unsync()
+}
+
 /// ISO 8601, as Cloudflare writes dates.
 pub(crate) fn date(ms: u64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);

@@ -136,10 +136,8 @@ impl Client {
     }
 
     /// `PUT` of bytes to a URL that the API gave; only the status of the answer counts.
-    pub async fn upload(&self, path: &str, bytes: Bytes) -> Result<(), ClientError> {
-        let response = self
-            .send(Method::PUT, path, HeaderMap::new(), full(bytes))
-            .await?;
+    pub async fn upload(&self, path: &str, body: RequestBody) -> Result<(), ClientError> {
+        let response = self.send(Method::PUT, path, HeaderMap::new(), body).await?;
         if response.status().is_success() {
             return Ok(());
         }

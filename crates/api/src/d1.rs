@@ -1,21 +1,13 @@
 //! D1 (control-plane-api.md 6, storage.md 2.11 and 2.13).
 //!
-//! A database is found by its id or its name. Imports and exports are done within the
-//! call that starts them, so there is nothing to poll: its answer is `complete` or
-//! `error`.
+//! A database is found by its id or its name.
 
-use std::time::Instant;
+mod files;
 
-use bytes::Bytes;
-use engawa_model::{DatabaseId, ErrorKind};
-use engawa_storage::d1::{
-    D1ExportOptions, D1Format, D1Meta, D1QueryOptions, D1Result, D1Statement, D1Value,
-};
+use engawa_model::DatabaseId;
+use engawa_storage::d1::{D1Format, D1Meta, D1QueryOptions, D1Result, D1Statement, D1Value};
 use engawa_storage::{D1Database, Error};
-use http::header::{ETAG, HOST};
-use http::{HeaderValue, Response, StatusCode};
-use md5::{Digest as _, Md5};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -23,13 +15,10 @@ use crate::answer::{self, ApiBody};
 use crate::error::ApiError;
 use crate::request::{self, Call, Incoming};
 use crate::route::{D1Call, ProductName};
-use crate::transfers::Content;
 
 const JSON_BYTES: u64 = 1024 * 1024;
 /// A query with its parameters: a batch of statements of 100 KB with values of 2 MB each.
 const QUERY_BYTES: u64 = 64 * 1024 * 1024;
-/// A file to import. It is held in memory while it runs (docs: 5 GB).
-const IMPORT_BYTES: u64 = 256 * 1024 * 1024;
 const PER_PAGE: usize = 1000;
 
 /// Answers a call.
@@ -51,10 +40,10 @@ pub(crate) async fn answer(
         }
         D1Call::Query(id) => query(call, &id, D1Format::Objects, body).await,
         D1Call::Raw(id) => query(call, &id, D1Format::RowsAndColumns, body).await,
-        D1Call::Import(id) => import(call, &id, body).await,
-        D1Call::Export(id) => export(call, &id, body).await,
-        D1Call::Upload(id, file) => upload(call, &id, &file, body).await,
-        D1Call::Download(id, file) => download(call, &id, &file).await,
+        D1Call::Import(id) => files::import(call, &id, body).await,
+        D1Call::Export(id) => files::export(call, &id, body).await,
+        D1Call::Upload(id, file) => files::upload(call, &id, &file, body).await,
+        D1Call::Download(id, file) => files::download(call, &id, &file).await,
     }
 }
 
@@ -270,210 +259,4 @@ fn meta(meta: &D1Meta) -> Value {
         "rows_read": meta.rows_read,
         "rows_written": meta.rows_written,
     })
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "lowercase")]
-enum Import {
-    Init { etag: String },
-    Ingest { filename: String, etag: String },
-    Poll {},
-}
-
-async fn import(
-    call: &Call<'_>,
-    id: &str,
-    body: impl Incoming,
-) -> Result<Response<ApiBody>, ApiError> {
-    let import: Import = request::json(body, JSON_BYTES).await?;
-    let database = ready(call, id).await?;
-    match import {
-        Import::Init { etag } => {
-            let md5 = etag.trim_matches('"').to_ascii_lowercase();
-            let filename = add(call, &database, Content::Expected { md5 })?;
-            let upload_url = url(call, &database, "import", &filename);
-            Ok(answer::success(
-                &json!({ "filename": filename, "upload_url": upload_url }),
-            ))
-        }
-        Import::Ingest { filename, etag } => {
-            let transfers = &call.api.transfers;
-            let file = transfers.take(&call.account, &database, &filename);
-            let file = file.ok_or_else(|| no_file(&filename))?;
-            if md5_hex(&file) != etag.trim_matches('"').to_ascii_lowercase() {
-                return Err(ApiError::malformed(
-                    "The uploaded file does not have the MD5 that was announced.",
-                ));
-            }
-            Ok(answer::success(&ingest(call, &database, &file).await?))
-        }
-        // Every import has ended before its id was known to anybody.
-        Import::Poll {} => Ok(answer::success(&json!({
-            "success": false,
-            "error": "There is no import under way: send the file again.",
-        }))),
-    }
-}
-
-async fn ingest(call: &Call<'_>, database: &DatabaseId, file: &Bytes) -> Result<Value, ApiError> {
-    let sql = std::str::from_utf8(file)
-        .map_err(|_| ApiError::malformed("The uploaded file is not UTF-8 text."))?;
-    let started = Instant::now();
-    let d1 = call.storage().d1();
-    let done = d1.import(&call.account, database, sql.to_owned()).await;
-    let mut poll = json!({
-        "success": true,
-        "type": "import",
-        "at_bookmark": "",
-        "status": "error",
-        "messages": [],
-        "errors": [],
-    });
-    match done {
-        Ok(done) => {
-            let done = done.value;
-            poll["status"] = "complete".into();
-            poll["at_bookmark"] = done.bookmark.as_str().into();
-            poll["messages"] = json!([format!("Processed {} queries.", done.statements)]);
-            poll["result"] = json!({
-                "final_bookmark": done.bookmark,
-                "num_queries": done.statements,
-                "meta": {
-                    "served_by": "engawa",
-                    "duration": started.elapsed().as_secs_f64() * 1000.0,
-                    "rows_read": done.rows_read,
-                    "rows_written": done.rows_written,
-                    "size_after": done.size_after_bytes,
-                },
-            });
-        }
-        Err(error) if error.kind() == ErrorKind::Sql => {
-            poll["errors"] = json!([error.message()]);
-        }
-        Err(error) => return Err(failed(&error)),
-    }
-    Ok(poll)
-}
-
-async fn upload(
-    call: &Call<'_>,
-    id: &str,
-    filename: &str,
-    body: impl Incoming,
-) -> Result<Response<ApiBody>, ApiError> {
-    let database = ready(call, id).await?;
-    let transfers = &call.api.transfers;
-    let expected = transfers.expected(&call.account, &database, filename);
-    let expected = expected.ok_or_else(|| no_file(filename))?;
-    let file = request::collect(body, IMPORT_BYTES).await?;
-    let md5 = md5_hex(&file);
-    if md5 != expected {
-        let message = format!("The file's MD5 is {md5}, but {expected} was announced.");
-        return Err(ApiError::malformed(message));
-    }
-    if !transfers.fill(&call.account, &database, filename, file) {
-        return Err(no_file(filename));
-    }
-    let mut response = answer::success(&Value::Null);
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{md5}\"")) {
-        response.headers_mut().insert(ETAG, etag);
-    }
-    Ok(response)
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Export {
-    dump_options: DumpOptions,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DumpOptions {
-    no_schema: bool,
-    no_data: bool,
-    tables: Vec<String>,
-}
-
-async fn export(
-    call: &Call<'_>,
-    id: &str,
-    body: impl Incoming,
-) -> Result<Response<ApiBody>, ApiError> {
-    let Export { dump_options } = request::json(body, JSON_BYTES).await?;
-    let database = ready(call, id).await?;
-    let options = D1ExportOptions {
-        no_schema: dump_options.no_schema,
-        no_data: dump_options.no_data,
-        tables: dump_options.tables,
-    };
-    let d1 = call.storage().d1();
-    let exported = d1.export(&call.account, &database, options).await;
-    let mut poll = json!({
-        "success": true,
-        "type": "export",
-        "at_bookmark": "",
-        "status": "error",
-        "messages": [],
-    });
-    match exported {
-        Ok(text) => {
-            let filename = add(call, &database, Content::Ready(text.value.into()))?;
-            let signed_url = url(call, &database, "export", &filename);
-            poll["status"] = "complete".into();
-            poll["at_bookmark"] = filename.as_str().into();
-            poll["result"] = json!({ "filename": filename, "signed_url": signed_url });
-        }
-        Err(error) if error.kind() == ErrorKind::Sql => poll["error"] = error.message().into(),
-        Err(error) => return Err(failed(&error)),
-    }
-    Ok(answer::success(&poll))
-}
-
-/// The text; a second time there is none.
-async fn download(
-    call: &Call<'_>,
-    id: &str,
-    filename: &str,
-) -> Result<Response<ApiBody>, ApiError> {
-    let database = find(call, id).await?;
-    let transfers = &call.api.transfers;
-    let file = transfers.take(&call.account, &database.id, filename);
-    let file = file.ok_or_else(|| no_file(filename))?;
-    Ok(answer::bytes(StatusCode::OK, "application/sql", file))
-}
-
-fn add(call: &Call<'_>, database: &DatabaseId, content: Content) -> Result<String, ApiError> {
-    let transfers = &call.api.transfers;
-    transfers
-        .add(&call.account, database, content)
-        .map_err(|error| {
-            let message = format!("no random numbers: {error}");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, 7500, message)
-        })
-}
-
-fn no_file(filename: &str) -> ApiError {
-    let message = format!("There is no file {filename}: it was used already, or is too old.");
-    ApiError::new(StatusCode::NOT_FOUND, 7404, message)
-}
-
-/// Where a file is sent or fetched: at this very server, as the client named it.
-fn url(call: &Call<'_>, database: &DatabaseId, what: &str, filename: &str) -> String {
-    let host = call
-        .header(HOST.as_str())
-        .or_else(|| call.parts.uri.authority().map(http::uri::Authority::as_str))
-        .unwrap_or("localhost");
-    let scheme = call.parts.uri.scheme_str().unwrap_or("http");
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    format!(
-        "{scheme}://{host}/client/v4/accounts/{}/d1/database/{}/{what}/{filename}",
-        encoded(call.account.as_str()),
-        encoded(database.as_str()),
-    )
-}
-
-fn md5_hex(bytes: &[u8]) -> String {
-    let digest: [u8; 16] = Md5::digest(bytes).into();
-    format!("{:032x}", u128::from_be_bytes(digest))
 }

@@ -5,7 +5,8 @@
 #![expect(clippy::print_stderr, reason = "this is the module that prints")]
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use engawa_project::{Diagnostic, Severity};
 use engawa_runtime::{LogLevel, WorkerLog};
@@ -38,6 +39,85 @@ pub(crate) fn output_bytes(bytes: &[u8]) -> std::io::Result<()> {
 /// A line for people.
 pub(crate) fn note(line: &str) {
     eprintln!("{line}");
+}
+
+/// How far something is, as one line that is written over: on a terminal only. It goes
+/// when this is dropped.
+pub(crate) struct Progress {
+    what: String,
+    total_bytes: Option<u64>,
+    /// `None` where standard error is no terminal.
+    state: Option<Mutex<Drawn>>,
+}
+
+struct Drawn {
+    done_bytes: u64,
+    at: Option<Instant>,
+}
+
+impl Progress {
+    /// The least time between two pictures.
+    const PAUSE: Duration = Duration::from_millis(100);
+    const WIDTH: u64 = 30;
+
+    /// Nothing is shown before something is done.
+    pub(crate) fn new(what: String, total_bytes: Option<u64>) -> Self {
+        let drawn = Drawn {
+            done_bytes: 0,
+            at: None,
+        };
+        let state = std::io::stderr().is_terminal().then(|| Mutex::new(drawn));
+        Self {
+            what,
+            total_bytes,
+            state,
+        }
+    }
+
+    /// So much is done in all.
+    pub(crate) fn set(&self, done_bytes: u64) {
+        self.change(|_| done_bytes);
+    }
+
+    /// So much more is done.
+    pub(crate) fn add(&self, more_bytes: u64) {
+        self.change(|done_bytes| done_bytes + more_bytes);
+    }
+
+    fn change(&self, change: impl FnOnce(u64) -> u64) {
+        let Some(state) = &self.state else { return };
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.done_bytes = change(state.done_bytes);
+        if state.at.is_some_and(|at| at.elapsed() < Self::PAUSE) {
+            return;
+        }
+        state.at = Some(Instant::now());
+        eprint!("\r\x1b[K{}", self.line(state.done_bytes));
+    }
+
+    fn line(&self, done_bytes: u64) -> String {
+        let megabytes = |bytes: u64| format!("{}.{}", bytes / 1_000_000, bytes / 100_000 % 10);
+        let done = megabytes(done_bytes);
+        let Some(total_bytes) = self.total_bytes.filter(|bytes| *bytes > 0) else {
+            return format!("{}: {done} MB", self.what);
+        };
+        let part = |whole: u64| done_bytes.min(total_bytes) * whole / total_bytes;
+        let (bar, rest) = (part(Self::WIDTH), Self::WIDTH - part(Self::WIDTH));
+        let cells = |cell: &str, count: u64| cell.repeat(usize::try_from(count).unwrap_or(0));
+        let (bar, rest) = (cells("━", bar), cells("─", rest));
+        let (percent, total) = (part(100), megabytes(total_bytes));
+        format!("{} {bar}{rest} {percent}% {done} of {total} MB", self.what)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        let Some(state) = &self.state else { return };
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.at.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
 }
 
 /// Something that went wrong.

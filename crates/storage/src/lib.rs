@@ -17,6 +17,7 @@ mod layout;
 mod owner;
 mod pool;
 pub mod r2;
+mod scratch;
 mod sqlite;
 mod stamp;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
 pub use kv::{Kv, KvEntry, KvList, KvListKey, KvListOptions, KvPutOptions, check_cache_ttl};
 pub use owner::{Owner, OwnerError, connect_control};
 pub use r2::R2;
+pub use scratch::{Scratch, ScratchReader, ScratchUpload};
 pub use stamp::Stamp;
 
 use blobs::BlobIo;
@@ -123,6 +125,7 @@ impl Storage {
         let d1 = D1::open(
             core.layout.clone(),
             core.stamps.clone(),
+            core.blob_io.clone(),
             core.max_open_files,
         )?;
         let catalog = {
@@ -197,6 +200,17 @@ impl Storage {
             account.clone(),
             inline_limit_bytes,
         )
+    }
+
+    /// Begins a file that nobody names, of at most `limit_bytes`: for what is to be
+    /// imported.
+    pub async fn scratch(
+        &self,
+        account: &AccountId,
+        limit_bytes: u64,
+    ) -> Result<ScratchUpload, Error> {
+        let (layout, io) = (self.core.layout.clone(), self.core.blob_io.clone());
+        ScratchUpload::create(layout, io, account.clone(), limit_bytes).await
     }
 
     /// Executes and answers all that waits, closes every file, ends every thread. Later

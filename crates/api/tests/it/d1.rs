@@ -263,7 +263,9 @@ async fn an_export_goes_by_a_url_of_this_server() {
     assert!(file.text().starts_with("PRAGMA defer_foreign_keys=TRUE;\n"));
     assert!(file.text().contains("INSERT INTO \"t\""), "{}", file.text());
     assert!(file.text().contains("'it''s'"));
-    assert_eq!(server.get(path).await.error(), (404, 7404));
+    // docs: the link is good for an hour.
+    assert_eq!(server.get(path).await.text(), file.text());
+    // The next one of this database takes its place.
     server
         .sql("CREATE VIRTUAL TABLE f USING fts5(a)")
         .await
@@ -272,12 +274,76 @@ async fn an_export_goes_by_a_url_of_this_server() {
         .post("/d1/database/db/export", json!({}))
         .await
         .result();
+    assert_eq!(poll["status"], "complete", "{poll}");
+    assert_eq!(server.get(path).await.error(), (404, 7404));
+    let again = json!({ "current_bookmark": poll["at_bookmark"] });
+    let again = server.post("/d1/database/db/export", again).await.result();
+    assert_eq!(again["result"], poll["result"]);
+    server
+        .sql("CREATE VIRTUAL TABLE lost USING fts5(a, content='', detail=none); INSERT INTO lost VALUES ('x')")
+        .await
+        .result();
+    let poll = server
+        .post("/d1/database/db/export", json!({}))
+        .await
+        .result();
     assert_eq!(poll["status"], "error");
-    assert!(
-        poll["error"]
-            .as_str()
-            .unwrap()
-            .contains("Virtual Tables (fts5)"),
-        "{poll}"
-    );
+    let error = poll["error"].as_str().unwrap();
+    assert!(error.contains("\"lost\""), "{poll}");
+    let other = json!({ "current_bookmark": "00000000000000000000000000000000" });
+    let other = server.post("/d1/database/db/export", other).await.result();
+    assert_eq!(other["success"], false);
+}
+
+// control-plane-api.md 6.3: what takes longer than a second is polled for.
+#[tokio::test]
+async fn a_long_import_is_polled_for_and_ends_as_a_whole() {
+    let server = Server::start().await;
+    // Longer than a second on any machine: it waits for the database.
+    let busy = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000000) \
+                SELECT count(*) FROM n;";
+    let file = format!("CREATE TABLE t (a); {}", busy.repeat(4));
+    let (init, md5) = announce(&server, &file).await;
+    let url = init["upload_url"].as_str().unwrap();
+    let path = url.strip_prefix("http://localhost").unwrap();
+    server.send("PUT", path, &[], file).await.result();
+    let ingest = json!({ "action": "ingest", "filename": init["filename"], "etag": md5 });
+    let mut poll = server.post("/d1/database/db/import", ingest).await.result();
+    let mut polls = 0;
+    while poll["status"] == "active" {
+        polls += 1;
+        assert_eq!(poll["success"], true);
+        assert!(poll["done_bytes"].is_number() && poll["messages"].is_array());
+        let ask = json!({ "action": "poll", "current_bookmark": poll["at_bookmark"] });
+        poll = server.post("/d1/database/db/import", ask).await.result();
+    }
+    assert!(polls > 0, "{poll}");
+    assert_eq!(poll["status"], "complete", "{poll}");
+    assert_eq!(poll["result"]["num_queries"], 5);
+    let ask = json!({ "action": "poll", "current_bookmark": "none such" });
+    let none = server.post("/d1/database/db/import", ask).await.result();
+    assert_eq!(none["success"], false);
+}
+
+// A client that announces without end takes no more than its share.
+#[tokio::test]
+async fn announced_files_are_bounded() {
+    let server = Server::start().await;
+    let (first, _) = announce(&server, "SELECT 1").await;
+    for number in 0..16 {
+        announce(&server, &format!("SELECT {number}")).await;
+    }
+    let url = first["upload_url"].as_str().unwrap();
+    let path = url.strip_prefix("http://localhost").unwrap();
+    let late = server.send("PUT", path, &[], "SELECT 1").await;
+    assert_eq!(late.error(), (404, 7404));
+}
+
+/// Announces a file: the answer, and its MD5.
+async fn announce(server: &Server, file: &str) -> (Value, String) {
+    let md5: [u8; 16] = md5::Md5::digest(file).into();
+    let md5 = format!("{:032x}", u128::from_be_bytes(md5));
+    let init = json!({ "action": "init", "etag": md5 });
+    let init = server.post("/d1/database/db/import", init).await.result();
+    (init, md5)
 }

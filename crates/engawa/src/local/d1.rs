@@ -1,6 +1,8 @@
 //! `engawa d1`.
 
-use std::path::{Path, PathBuf};
+mod files;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -49,7 +51,7 @@ pub(crate) enum D1Command {
         #[arg(long)]
         output: PathBuf,
         /// Only these tables (may be repeated).
-        #[arg(long)]
+        #[arg(long, num_args = 1..)]
         table: Vec<String>,
         /// Only rows.
         #[arg(long, conflicts_with = "no_data")]
@@ -57,6 +59,9 @@ pub(crate) enum D1Command {
         /// Only definitions.
         #[arg(long)]
         no_data: bool,
+        /// Nothing is asked; scripts that are made for wrangler give this.
+        #[arg(long, short = 'y')]
+        skip_confirmation: bool,
     },
     /// Work on migrations.
     #[command(subcommand)]
@@ -118,7 +123,7 @@ async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
             let path = database_path(&local.config, &database)?;
             let results = match (command, file) {
                 (Some(sql), _) => query(&local.client, &path, &sql).await?,
-                (None, Some(file)) => import(&local.client, &path, &file).await?,
+                (None, Some(file)) => files::import(&local.client, &path, &file).await?,
                 (None, None) => bail!("Give SQL with --command or --file."),
             };
             show(&results, json);
@@ -129,20 +134,11 @@ async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
             table,
             no_schema,
             no_data,
+            skip_confirmation: _,
         } => {
             let path = database_path(&local.config, &database)?;
             let options = json!({ "no_schema": no_schema, "no_data": no_data, "tables": table });
-            let request = json!({ "output_format": "polling", "dump_options": options });
-            let answer = local
-                .client
-                .post(&format!("{path}/export"), &request)
-                .await?
-                .result;
-            let url = answer["result"]["signed_url"]
-                .as_str()
-                .context(failure(&answer))?;
-            let response = local.client.get_raw(path_of(url)).await?;
-            super::save(response.into_body(), &output).await?;
+            files::export(&local.client, &path, &options, &output).await?;
         }
         D1Command::Migrations(MigrationsCommand::Create { database, message }) => {
             create(&local.config, &database, &message)?;
@@ -229,70 +225,6 @@ async fn query(client: &Client, path: &str, sql: &str) -> anyhow::Result<Vec<Val
     }
 }
 
-/// A file goes the way that wrangler's does: announced, sent, taken in at once. What comes
-/// of it has the form of one statement's result, as in wrangler.
-async fn import(client: &Client, path: &str, file: &Path) -> anyhow::Result<Vec<Value>> {
-    use md5::Digest as _;
-    let sql = tokio::fs::read(file)
-        .await
-        .with_context(|| format!("cannot read {}", file.display()))?;
-    if sql.starts_with(b"SQLite format 3") {
-        bail!(
-            "{} is a SQLite database, not SQL text: export it with `sqlite3 FILE .dump`.",
-            file.display()
-        );
-    }
-    let digest: [u8; 16] = md5::Md5::digest(&sql).into();
-    let etag = format!("{:032x}", u128::from_be_bytes(digest));
-    let import = format!("{path}/import");
-    let answer = client
-        .post(&import, &json!({ "action": "init", "etag": etag }))
-        .await?
-        .result;
-    let (Some(url), Some(filename)) = (answer["upload_url"].as_str(), answer["filename"].as_str())
-    else {
-        bail!("{}", failure(&answer));
-    };
-    client.upload(path_of(url), sql.into()).await?;
-    let request = json!({ "action": "ingest", "filename": filename, "etag": etag });
-    let answer = client.post(&import, &request).await?.result;
-    if answer["status"] != "complete" {
-        bail!(
-            "{} failed and has changed nothing: {}",
-            file.display(),
-            failure(&answer)
-        );
-    }
-    let Value::Object(mut done) = answer["result"].clone() else {
-        bail!("{}", failure(&answer))
-    };
-    let meta = done.remove("meta").unwrap_or_default();
-    let counts = json!({
-        "Total queries executed": done.remove("num_queries"),
-        "Rows read": meta["rows_read"],
-        "Rows written": meta["rows_written"],
-        "Database size (MB)": format!("{:.2}", meta["size_after"].as_f64().unwrap_or_default() / 1e6),
-    });
-    let bookmark = done.remove("final_bookmark");
-    Ok(vec![
-        json!({ "results": [counts], "success": true, "finalBookmark": bookmark, "meta": meta }),
-    ])
-}
-
-fn failure(answer: &Value) -> String {
-    let errors = answer["errors"].as_array().cloned().unwrap_or_default();
-    let texts: Vec<&str> = errors
-        .iter()
-        .filter_map(Value::as_str)
-        .chain(answer["error"].as_str())
-        .collect();
-    if texts.is_empty() {
-        answer.to_string()
-    } else {
-        texts.join("; ")
-    }
-}
-
 fn show(results: &[Value], as_json: bool) {
     if as_json || !terminal::is_for_people() {
         terminal::output(&format!("{:#}", Value::from(results.to_vec())));
@@ -330,10 +262,4 @@ fn database_path(config: &Config, name: &str) -> anyhow::Result<String> {
         "/d1/database/{}",
         segment(configured(config, name)?.local_id.as_str())
     ))
-}
-
-/// The path of a URL that the API gave; it is reached the same way as the API.
-fn path_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.find('/').map_or("/", |slash| &rest[slash..])
 }

@@ -253,10 +253,21 @@ fn table(rows: &[serde_json::Value]) {
 
 /// A stream as the body of a request, in chunks.
 fn file_body(input: impl AsyncRead + Send + Unpin + 'static) -> RequestBody {
-    let chunks = futures_util::stream::try_unfold(input, |mut input| async move {
+    watched_body(input, |_| {})
+}
+
+/// The same; `on_chunk` is told of the length of each.
+fn watched_body(
+    input: impl AsyncRead + Send + Unpin + 'static,
+    on_chunk: impl Fn(u64) + Send + 'static,
+) -> RequestBody {
+    let state = (input, on_chunk);
+    let chunks = futures_util::stream::try_unfold(state, |(mut input, on_chunk)| async move {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         input.read_buf(&mut chunk).await?;
-        Ok((!chunk.is_empty()).then(|| (Frame::data(Bytes::from(chunk)), input)))
+        on_chunk(chunk.len() as u64);
+        let rest = (input, on_chunk);
+        Ok((!chunk.is_empty()).then(|| (Frame::data(Bytes::from(chunk)), rest)))
     });
     StreamBody::new(chunks).boxed_unsync()
 }

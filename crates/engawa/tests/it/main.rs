@@ -4,13 +4,16 @@ mod bad_input;
 mod bindings;
 mod chat;
 mod crash;
+mod d1;
 mod dev;
 mod functions;
 mod http;
 mod life;
 mod local;
+mod migrations;
 mod oracle;
 mod upstream_cache;
+mod upstream_d1;
 mod workers;
 
 use std::path::Path;

@@ -41,6 +41,21 @@ pub(crate) fn packages() -> Option<PathBuf> {
     modules.join("wrangler").is_dir().then_some(modules)
 }
 
+/// A command line of wrangler, of which nothing of the caller's is seen: no token, no proxy,
+/// no settings.
+pub(crate) fn wrangler(modules: &Path, home: &Path) -> Command {
+    let mut command = Command::new(modules.join("node/bin/node"));
+    command
+        .arg(modules.join("wrangler/bin/wrangler.js"))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", home)
+        .env("CI", "1")
+        .env("NO_COLOR", "1")
+        .env("WRANGLER_SEND_METRICS", "false");
+    command
+}
+
 impl Oracle {
     /// Serves a project on any port.
     ///
@@ -48,8 +63,7 @@ impl Oracle {
     /// When it does not become ready; with what it said.
     pub(crate) fn start(modules: &Path, project: &Path) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let mut child = Command::new(modules.join("node/bin/node"))
-            .arg(modules.join("wrangler/bin/wrangler.js"))
+        let mut child = wrangler(modules, home.path())
             .args([
                 "pages",
                 "dev",
@@ -63,13 +77,6 @@ impl Oracle {
             ])
             .arg(home.path().join("state"))
             .current_dir(project)
-            // Nothing of the caller's reaches it: no token, no proxy, no settings.
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", home.path())
-            .env("CI", "1")
-            .env("NO_COLOR", "1")
-            .env("WRANGLER_SEND_METRICS", "false")
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) counts: bool,
     /// Any `PRAGMA`: compiling it may act already, so it is never kept.
     pub(super) pragma: bool,
+    /// `PRAGMA foreign_keys = …`.
+    pub(super) foreign_keys: bool,
     /// Depends on, or changes, the state of the connection: only the writer's will do.
     pub(super) connection_state: bool,
 }
@@ -115,6 +117,7 @@ pub(super) fn is_allowed<'a>(
             first.is_some_and(|name| {
                 let name = name.to_ascii_lowercase();
                 facts.connection_state |= !is_introspection(&name);
+                facts.foreign_keys |= name == "foreign_keys" && second.is_some();
                 is_allowed_pragma(&name, second)
             })
         }

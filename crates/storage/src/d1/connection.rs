@@ -5,6 +5,7 @@
 //! page_count`) run with the authorizer told to stand aside.
 
 mod rows;
+mod script;
 
 use std::ffi::{CString, c_int};
 use std::path::Path;
@@ -21,6 +22,9 @@ use super::errors::SqlError;
 use super::ffi::{Column, Db, Statement, Wal};
 use super::json::Rows;
 use super::{D1Format, D1Limits, D1Meta, D1Result, D1Statement, D1Value};
+use crate::Error;
+
+pub(super) use self::script::ScriptCounts;
 
 /// Compiled statements that a connection keeps, the least recently used one goes.
 const KEPT_STATEMENTS: usize = 32;
@@ -97,6 +101,8 @@ pub(super) enum Failure {
     Sql(SqlError),
     /// On a reader: it writes, or needs the writer's connection.
     NeedsWriter,
+    /// Not SQL failed, but something around it.
+    Own(Error),
 }
 
 impl From<SqlError> for Failure {
@@ -528,6 +534,7 @@ impl Connection {
             "PRAGMA legacy_alter_table = OFF",
             "PRAGMA recursive_triggers = OFF",
             "PRAGMA reverse_unordered_selects = OFF",
+            "PRAGMA temp_store = MEMORY",
         ] {
             self.db.pragma(pragma)?;
         }
@@ -540,61 +547,6 @@ impl Connection {
         let pages = read_number(&mut self.page_count)?;
         let free = read_number(&mut self.freelist_count)?;
         Ok(((pages - free) * self.page_size).max(0).cast_unsigned())
-    }
-
-    /// Executes every statement of a text of any length (`d1 execute --file`). Gives how
-    /// many there were and the rows they read and wrote.
-    pub(super) fn run_script(&mut self, sql: &str) -> Result<(u64, u64, u64), SqlError> {
-        let text =
-            CString::new(sql).map_err(|_| SqlError::plain("the SQL text contains a zero byte"))?;
-        let (mut position, mut count) = (0, 0);
-        let (mut read, mut written) = (0, 0);
-        loop {
-            *lock(&self.control.facts) = Facts::default();
-            lock(&self.control.rows).take_updates();
-            let rest = &text.as_c_str()[position..];
-            let (statement, used) = self
-                .db
-                .prepare_next(rest)
-                .map_err(|error| self.explain(error))?;
-            let facts = *lock(&self.control.facts);
-            let Some(statement) = statement else {
-                // Nothing but blanks and comments is left, or an empty statement.
-                if position + used >= sql.len() || used == 0 {
-                    return Ok((count, read, written));
-                }
-                position += used;
-                continue;
-            };
-            position += used;
-            self.pragma_used |= facts.pragma;
-            if self.schema_changed && !statement.is_readonly() {
-                self.read_weights()?;
-            }
-            let updates = lock(&self.control.rows).take_updates();
-            lock(&self.control.rows).begin(&updates);
-            let mut prepared = Prepared {
-                statement,
-                facts,
-                extras: InsertExtras::default(),
-                updates,
-            };
-            if prepared.statement.parameter_count() > 0 {
-                return Err(SqlError::plain(
-                    "Wrong number of parameter bindings for SQL query.",
-                ));
-            }
-            let schema_before = self.schema_version_if(facts)?;
-            while self.explain_timeout(prepared.statement.step())? {}
-            let outcome = (Vec::new(), 0, None);
-            let (more_read, more_written) = self.rows(&mut prepared, Some(&outcome), schema_before);
-            (read, written, count) = (read + more_read, written + more_written, count + 1);
-            drop(prepared);
-            match self.after(facts) {
-                Ok(()) | Err(Failure::NeedsWriter) => {}
-                Err(Failure::Sql(error)) => return Err(error),
-            }
-        }
     }
 
     fn explain_timeout<T>(&self, outcome: Result<T, SqlError>) -> Result<T, SqlError> {

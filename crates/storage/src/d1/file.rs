@@ -32,14 +32,16 @@ use rusqlite::ffi as sqlite;
 use tokio::sync::oneshot;
 
 use super::bookmark::{self, Lineage};
-use super::connection::{Connection, Failure, Role};
+use super::connection::{Connection, Failure, Role, ScriptCounts};
 use super::errors::SqlError;
 use super::export;
 use super::ffi::{Column, Wal};
-use super::{D1ExportOptions, D1Format, D1Limits, D1Result, D1Statement};
+use super::{D1ExportOptions, D1Format, D1Job, D1Limits, D1Result, D1Statement};
 use crate::Error;
+use crate::blobs::BlobIo;
 use crate::layout::{self, Layout, Resource};
 use crate::pool::{File, Group};
+use crate::scratch::{Scratch, ScratchWriter};
 
 /// The next stamp of the data folder. Blocks for a sync now and then.
 pub(super) type NextStamp = Arc<dyn Fn() -> Result<u64, Error> + Send + Sync>;
@@ -50,6 +52,7 @@ pub(super) type Key = (AccountId, DatabaseId);
 /// What opening a database needs.
 pub(super) struct Context {
     pub(super) layout: Arc<Layout>,
+    pub(super) blob_io: BlobIo,
     pub(super) next_stamp: NextStamp,
     pub(super) limits: D1Limits,
     /// Databases whose sync failed: to be checked when they are opened.
@@ -76,9 +79,15 @@ pub(super) enum Work {
         each: bool,
     },
     Import {
-        sql: String,
+        script: Scratch,
+        job: Arc<D1Job>,
     },
-    Export(D1ExportOptions),
+    Export {
+        options: D1ExportOptions,
+        /// Where its file belongs.
+        account: AccountId,
+        job: Arc<D1Job>,
+    },
 }
 
 /// What a request gave.
@@ -90,12 +99,11 @@ pub(super) struct Answer {
 pub(super) enum Output {
     Results(Vec<D1Result>),
     Imported {
-        statements: u64,
-        rows_read: u64,
-        rows_written: u64,
+        counts: ScriptCounts,
+        changes: u64,
         size_bytes: u64,
     },
-    Exported(String),
+    Exported(Scratch),
 }
 
 /// An open database.
@@ -329,22 +337,25 @@ impl D1File {
                 each,
             } => {
                 let results = self.connection.run(statements, *format, *each);
-                Ok(Output::Results(results.map_err(into_sql)?))
+                Ok(Output::Results(results.map_err(into_stopped)?))
             }
-            Work::Import { sql } => {
-                let (statements, rows_read, rows_written) = self.connection.run_script(sql)?;
+            Work::Import { script, job } => {
+                let changes_before = self.connection.db.total_changes();
+                let counts = self.connection.run_script(script, job);
+                let changes = self.connection.db.total_changes() - changes_before;
                 Ok(Output::Imported {
-                    statements,
-                    rows_read,
-                    rows_written,
+                    counts: counts.map_err(into_stopped)?,
+                    changes: changes.cast_unsigned(),
                     size_bytes: self.connection.size_bytes()?,
                 })
             }
-            Work::Export(options) => Ok(Output::Exported(export::dump(
-                &self.connection,
+            Work::Export {
                 options,
-                self.context.limits.export_bytes,
-            )?)),
+                account,
+                job,
+            } => export_to_file(&mut self.connection, &self.context, options, account, job)
+                .map(Output::Exported)
+                .map_err(into_stopped),
         }
     }
 
@@ -420,9 +431,10 @@ impl From<SqlError> for Stopped {
     }
 }
 
-fn into_sql(failure: Failure) -> Stopped {
+fn into_stopped(failure: Failure) -> Stopped {
     match failure {
         Failure::Sql(error) => Stopped::Sql(error),
+        Failure::Own(error) => Stopped::Own(error),
         // Only readers say so.
         Failure::NeedsWriter => Stopped::Sql(SqlError::plain("the database is read-only")),
     }
@@ -534,6 +546,7 @@ impl Reader {
             }),
             Err(Failure::NeedsWriter) => return Some(request),
             Err(Failure::Sql(error)) => Err(sql_error(&error)),
+            Err(Failure::Own(error)) => Err(error),
         };
         let pending = Pending {
             result,
@@ -551,7 +564,7 @@ impl Reader {
                 connection.set_deadline(Some(Instant::now() + limits.query_time));
                 statements.len() > 1 || statements.iter().any(|one| one.sql.contains(';'))
             }
-            Work::Export(_) => true,
+            Work::Export { .. } => true,
             Work::Import { .. } => return Err(Failure::NeedsWriter),
         };
         if one_snapshot {
@@ -565,9 +578,12 @@ impl Reader {
             } => connection
                 .run(statements, *format, *each)
                 .map(Output::Results),
-            Work::Export(options) => export::dump(connection, options, limits.export_bytes)
-                .map(Output::Exported)
-                .map_err(Failure::Sql),
+            Work::Export {
+                options,
+                account,
+                job,
+            } => export_to_file(connection, &self.shared.context, options, account, job)
+                .map(Output::Exported),
             Work::Import { .. } => Err(Failure::NeedsWriter),
         };
         // Also after an error: a reader must not hold on to an old snapshot.
@@ -585,6 +601,19 @@ impl Reader {
         }
         Ok(output)
     }
+}
+
+/// Writes a database as SQL, as of the transaction that is open.
+fn export_to_file(
+    connection: &mut Connection,
+    context: &Context,
+    options: &D1ExportOptions,
+    account: &AccountId,
+    job: &D1Job,
+) -> Result<Scratch, Failure> {
+    let io = context.blob_io.clone();
+    let file = ScratchWriter::create(&context.layout, io, account).map_err(Failure::Own)?;
+    export::dump(connection, options, file, job)
 }
 
 /// After a failed sync: brings everything that is readable into the file, durably, and

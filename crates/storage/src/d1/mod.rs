@@ -7,7 +7,9 @@
 //!   for durability, checkpoints;
 //! - [`connection`]: executing statements, limits, counting rows;
 //! - [`authorize`]: what SQL may do; [`errors`]: how its errors read;
-//! - [`json`]: results as text; [`bookmark`]: sessions; [`export`]: a database as SQL;
+//! - [`json`]: results as text; [`bookmark`]: sessions;
+//! - [`export`] (with [`vtab`]): a database as SQL; `connection::script`: SQL of a file,
+//!   executed; [`lexer`]: where comments and strings end, for both;
 //! - [`ffi`]: all unsafe code.
 //!
 //! Rules come from workerd (`util/sqlite.c++`, `internal/d1-api.ts`), miniflare
@@ -24,23 +26,27 @@ mod export;
 mod ffi;
 mod file;
 mod json;
+mod lexer;
+mod vtab;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use engawa_model::{AccountId, DatabaseId, ErrorKind, Metered, Usage, UsageClass, limits};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::Error;
+use crate::blobs::BlobIo;
 use crate::layout::{Layout, Resource};
 use crate::pool::{Files, FilesOptions, Pool, PoolOptions, Refused};
 use crate::stamp::Stamps;
+use crate::{Error, Scratch};
 
 use file::{Answer, Context, D1File, NextStamp, Output, Request, Work};
 
@@ -50,6 +56,7 @@ pub struct D1 {
     files: Files<D1File>,
     pool: Pool,
     context: Arc<Context>,
+    jobs: Arc<Jobs>,
 }
 
 /// A statement of a request.
@@ -142,10 +149,27 @@ pub struct D1Import {
     pub rows_read: u64,
     /// Rows written.
     pub rows_written: u64,
+    /// Rows changed, by triggers and foreign keys too.
+    pub changes: u64,
     /// Size of the pages in use afterwards.
     pub size_after_bytes: u64,
     /// The commit.
     pub bookmark: String,
+}
+
+/// How far an import or export is, for whoever watches it.
+#[derive(Debug, Default)]
+pub struct D1Job {
+    done_bytes: AtomicU64,
+    /// Nobody waits for it any more.
+    given_up: AtomicBool,
+}
+
+impl D1Job {
+    /// Bytes of SQL text that were executed, or written.
+    pub fn done_bytes(&self) -> u64 {
+        self.done_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// What an export contains.
@@ -168,8 +192,8 @@ struct D1Limits {
     database_bytes: u64,
     /// The JSON of a request's results.
     result_bytes: usize,
-    /// The text of an export.
-    export_bytes: usize,
+    /// What is read at once of a file to import.
+    script_read_bytes: usize,
     /// How long an executed request waits for others to share its sync.
     group_time: Duration,
     /// Pages in a `-wal` that start a checkpoint: 4 MiB of 4 KiB pages, as in SQLite.
@@ -182,7 +206,7 @@ impl Default for D1Limits {
             query_time: Duration::from_millis(limits::D1_QUERY_MS),
             database_bytes: 10_000_000_000,
             result_bytes: 128 * 1024 * 1024,
-            export_bytes: 512 * 1024 * 1024,
+            script_read_bytes: 256 * 1024,
             group_time: Duration::from_millis(2),
             checkpoint_pages: 1024,
         }
@@ -194,6 +218,7 @@ impl D1 {
     pub(crate) fn open(
         layout: Arc<Layout>,
         stamps: Arc<Stamps>,
+        blob_io: BlobIo,
         max_open_files: usize,
     ) -> Result<Self, Error> {
         let pool = Pool::start(PoolOptions::d1()).map_err(|error| {
@@ -206,12 +231,14 @@ impl D1 {
             max_open: max_open_files,
             ..FilesOptions::default()
         };
-        Self::new(pool, layout, next_stamp, D1Limits::default(), files, None)
+        let limits = D1Limits::default();
+        Self::new(pool, layout, blob_io, next_stamp, limits, files, None)
     }
 
     fn new(
         pool: Pool,
         layout: Arc<Layout>,
+        blob_io: BlobIo,
         next_stamp: NextStamp,
         limits: D1Limits,
         files: FilesOptions,
@@ -220,6 +247,7 @@ impl D1 {
         check_build()?;
         let context = Arc::new(Context {
             layout,
+            blob_io,
             next_stamp,
             limits,
             distrusted: Mutex::new(HashSet::new()),
@@ -229,6 +257,7 @@ impl D1 {
             files: Files::new(pool.clone(), Arc::clone(&context), files),
             pool,
             context,
+            jobs: Arc::default(),
         })
     }
 
@@ -307,23 +336,29 @@ impl D1 {
         })
     }
 
-    /// Executes a text of any number of statements as one transaction, all or nothing
-    /// (`d1 execute --file`, migrations). Statements have no parameters, and each is bound
-    /// by the same limits as in a query, except for time.
+    /// Executes a file of any number of statements as one transaction, all or nothing
+    /// (`d1 execute --file`). Statements have no parameters, and each is bound by the
+    /// same limits as in a query, except for time and for its length (8 MiB). Memory does
+    /// not grow with the file. If the future is dropped, the import is undone.
+    ///
+    /// An account's further imports and exports wait while two of them are under way, so
+    /// that its queries go on.
     pub async fn import(
         &self,
         account: &AccountId,
         database: &DatabaseId,
-        sql: String,
+        script: Scratch,
+        job: &Arc<D1Job>,
     ) -> Result<Metered<D1Import>, Error> {
-        let bytes_in = sql.len() as u64;
-        let answer = self
-            .submit(account, database, Work::Import { sql }, None, false)
-            .await?;
+        let bytes_in = script.len_bytes();
+        let _place = self.jobs.place(account, job).await?;
+        let _giving_up = GivesUp(job);
+        let job = Arc::clone(job);
+        let work = Work::Import { script, job };
+        let answer = self.submit(account, database, work, None, false).await?;
         let Output::Imported {
-            statements,
-            rows_read,
-            rows_written,
+            counts,
+            changes,
             size_bytes,
         } = answer.output
         else {
@@ -331,35 +366,43 @@ impl D1 {
         };
         Ok(Metered {
             value: D1Import {
-                statements,
-                rows_read,
-                rows_written,
+                statements: counts.statements,
+                rows_read: counts.rows_read,
+                rows_written: counts.rows_written,
+                changes,
                 size_after_bytes: size_bytes,
                 bookmark: answer.bookmark,
             },
             usage: Usage {
-                rows_read,
-                rows_written,
+                rows_read: counts.rows_read,
+                rows_written: counts.rows_written,
                 bytes_in,
                 ..Usage::one(UsageClass::D1Query)
             },
         })
     }
 
-    /// The database as SQL text, as of one moment. Writes go on meanwhile.
+    /// The database as SQL text, as of one moment. Writes and reads go on meanwhile, and
+    /// memory does not grow with the text. If the future is dropped, the export stops.
     pub async fn export(
         &self,
         account: &AccountId,
         database: &DatabaseId,
         options: D1ExportOptions,
-    ) -> Result<Metered<String>, Error> {
-        let answer = self
-            .submit(account, database, Work::Export(options), None, true)
-            .await?;
+        job: &Arc<D1Job>,
+    ) -> Result<Metered<Scratch>, Error> {
+        let _place = self.jobs.place(account, job).await?;
+        let _giving_up = GivesUp(job);
+        let work = Work::Export {
+            options,
+            account: account.clone(),
+            job: Arc::clone(job),
+        };
+        let answer = self.submit(account, database, work, None, true).await?;
         let Output::Exported(text) = answer.output else {
             return Err(unexpected());
         };
-        let usage = Usage::one(UsageClass::D1Query).with_bytes_out(text.len() as u64);
+        let usage = Usage::one(UsageClass::D1Query).with_bytes_out(text.len_bytes());
         Ok(Metered { value: text, usage })
     }
 
@@ -382,8 +425,10 @@ impl D1 {
         })?
     }
 
-    /// Executes what is queued, closes every file, ends the threads. Blocks.
+    /// Executes what is queued, closes every file, ends the threads. An import or export
+    /// under way is given up. Blocks.
     pub(crate) fn close(&self) {
+        self.jobs.give_up();
         self.files.close();
         self.pool.stop();
     }
@@ -420,6 +465,62 @@ impl D1 {
             let text = "the request was lost because of a defect in Engawa; its log says more";
             Err(Error::new(ErrorKind::Internal, text))
         })
+    }
+}
+
+/// Imports and exports under way.
+#[derive(Default)]
+struct Jobs {
+    places: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
+    under_way: Mutex<Vec<Weak<D1Job>>>,
+}
+
+impl Jobs {
+    /// At once in an account. Each is a long turn of the pool, which gives an account four.
+    const AT_ONCE: usize = 2;
+
+    /// Waits until this job may begin.
+    async fn place(
+        &self,
+        account: &AccountId,
+        job: &Arc<D1Job>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        let places = {
+            let mut accounts = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody uses or waits for.
+            accounts.retain(|_, places| Arc::strong_count(places) > 1);
+            let places = accounts.entry(account.clone());
+            Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(Self::AT_ONCE))))
+        };
+        // It is never closed.
+        let place = places.acquire_owned().await.map_err(|_| unexpected())?;
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|job| job.strong_count() > 0);
+        under_way.push(Arc::downgrade(job));
+        Ok(place)
+    }
+
+    /// Ends them: an import that is not complete changes nothing.
+    fn give_up(&self) {
+        let under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for job in under_way.iter().filter_map(Weak::upgrade) {
+            job.given_up.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whoever waits for a job goes away with this.
+struct GivesUp<'a>(&'a D1Job);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        self.0.given_up.store(true, Ordering::Relaxed);
     }
 }
 

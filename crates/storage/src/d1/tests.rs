@@ -1,6 +1,7 @@
 //! D1's behaviour, rule by rule. Each names where the rule comes from.
 
 mod commit;
+mod export;
 mod rows;
 mod script;
 mod sql;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::scratch::ScratchWriter;
 
 /// D1 over a folder of its own.
 struct World {
@@ -44,7 +46,8 @@ impl World {
         let layout = Arc::new(Layout::new(folder.path().to_owned()));
         let counter = Arc::clone(&stamps);
         let next: NextStamp = Arc::new(move || Ok(counter.fetch_add(1, Ordering::SeqCst)));
-        let d1 = D1::new(pool, layout, next, limits, files, hook).unwrap();
+        let io = BlobIo::default();
+        let d1 = D1::new(pool, layout, io, next, limits, files, hook).unwrap();
         Self {
             d1,
             folder,
@@ -105,6 +108,30 @@ impl World {
             Ok(result) => result,
             Err(error) => panic!("{sql}: {error}"),
         }
+    }
+
+    /// A file with this text.
+    fn scratch(&self, text: &[u8]) -> Scratch {
+        let layout = Layout::new(self.folder.path().to_owned());
+        let io = BlobIo::default();
+        let mut file = ScratchWriter::create(&layout, io, &self.account).unwrap();
+        file.write(text).unwrap();
+        file.finish()
+    }
+
+    async fn import(&self, sql: &str) -> Result<D1Import, Error> {
+        let (script, job) = (self.scratch(sql.as_bytes()), Arc::default());
+        let done = self.d1.import(&self.account, &self.database, script, &job);
+        Ok(done.await?.value)
+    }
+
+    async fn export(&self, options: D1ExportOptions) -> Result<String, Error> {
+        let job = Arc::default();
+        let done = self.d1.export(&self.account, &self.database, options, &job);
+        let text = done.await?.value;
+        let bytes = text.read_at(0, usize::MAX).unwrap();
+        assert_eq!(bytes.len() as u64, job.done_bytes());
+        Ok(String::from_utf8(bytes).unwrap())
     }
 
     /// The rows of a statement.

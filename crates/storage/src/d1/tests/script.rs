@@ -1,22 +1,8 @@
-//! Import, export, dump.
+//! Import, and texts of several statements.
+
+use proptest::prelude::*;
 
 use super::*;
-
-async fn import(world: &World, sql: &str) -> Result<D1Import, Error> {
-    let imported = world
-        .d1
-        .import(&world.account, &world.database, sql.to_owned())
-        .await?;
-    Ok(imported.value)
-}
-
-async fn export(world: &World, options: D1ExportOptions) -> Result<String, Error> {
-    let text = world
-        .d1
-        .export(&world.account, &world.database, options)
-        .await?;
-    Ok(text.value)
-}
 
 // storage.md 2.11, 2.13: prepare's tails understand triggers, CASE and comments.
 #[tokio::test]
@@ -30,7 +16,7 @@ async fn an_import_splits_statements_as_sqlite_does() {
         END;\n\
         /* ; */ INSERT INTO t (a) VALUES ('a'), ('b'); ;\n\
         -- the end";
-    let imported = import(&world, text).await.unwrap();
+    let imported = world.import(text).await.unwrap();
     assert_eq!(imported.statements, 3);
     assert!(imported.rows_written >= 2 + 2 + 2);
     assert_eq!(
@@ -40,19 +26,17 @@ async fn an_import_splits_statements_as_sqlite_does() {
     // Each statement is bound by the limit, not the text.
     let many = "INSERT INTO t (a) VALUES ('c');\n".repeat(10_000);
     assert!(many.len() > 100_000);
-    assert_eq!(import(&world, &many).await.unwrap().statements, 10_000);
-    assert_eq!(import(&world, "").await.unwrap().statements, 0);
+    assert_eq!(world.import(&many).await.unwrap().statements, 10_000);
+    assert_eq!(world.import("").await.unwrap().statements, 0);
 }
 
 #[tokio::test]
 async fn an_import_is_all_or_nothing() {
     let world = World::new();
-    let error = import(
-        &world,
-        "CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT nope;",
-    )
-    .await
-    .unwrap_err();
+    let error = world
+        .import("CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT nope;")
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Sql);
     assert!(
         error.message().starts_with("no such column: nope"),
@@ -68,110 +52,9 @@ async fn an_import_is_all_or_nothing() {
         ("PRAGMA journal_mode = DELETE", "not authorized"),
         ("SELECT 1 \0", "the SQL text contains a zero byte"),
     ] {
-        let error = import(&world, sql).await.unwrap_err();
+        let error = world.import(sql).await.unwrap_err();
         assert!(error.message().starts_with(start), "{error}");
     }
-}
-
-// sdk: packages/miniflare/src/workers/d1/dumpSql.ts
-#[tokio::test]
-async fn an_export_is_read_back_as_the_same_database() {
-    let world = World::new();
-    world
-        .ok(
-            "CREATE TABLE \"a b\" (id INTEGER PRIMARY KEY AUTOINCREMENT, \"c\"\"d\"); \
-             CREATE TABLE w (k TEXT PRIMARY KEY, v, g AS (v || '!')) WITHOUT ROWID; \
-             CREATE INDEX i ON w (v); \
-             CREATE VIEW x AS SELECT * FROM w; \
-             CREATE TRIGGER y AFTER DELETE ON w BEGIN DELETE FROM \"a b\"; END",
-        )
-        .await;
-    world
-        .ok(
-            "INSERT INTO \"a b\" (\"c\"\"d\") VALUES (NULL), (9223372036854775807), (1.0), (0.1), \
-             (9e999), ('it''s \\n' || char(10) || char(13) || 'é'), (x'00ff'), ('')",
-        )
-        .await;
-    world
-        .ok("INSERT INTO w (k, v) VALUES ('k', 'v'); DELETE FROM \"a b\" WHERE id = 1")
-        .await;
-    let text = export(&world, D1ExportOptions::default()).await.unwrap();
-    assert!(
-        text.starts_with("PRAGMA defer_foreign_keys=TRUE;\nCREATE TABLE IF NOT EXISTS \"a b\""),
-        "{text}"
-    );
-    assert!(
-        text.contains("INSERT INTO \"w\" (\"k\",\"v\") VALUES('k','v');\n"),
-        "{text}"
-    );
-    assert!(text.contains("DELETE FROM sqlite_sequence;\n"), "{text}");
-    assert!(
-        text.contains("VALUES(7,'');") || text.contains("VALUES(8,'');"),
-        "{text}"
-    );
-    let mut copy = World::new();
-    copy.database = DatabaseId::new("copy");
-    import(&copy, &text).await.unwrap();
-    for sql in [
-        "SELECT id, \"c\"\"d\", typeof(\"c\"\"d\"), hex(\"c\"\"d\") FROM \"a b\" ORDER BY id",
-        "SELECT * FROM x",
-        "SELECT * FROM sqlite_sequence",
-        "SELECT type, name FROM sqlite_master ORDER BY 1, 2",
-    ] {
-        assert_eq!(copy.rows(sql).await, world.rows(sql).await, "{sql}");
-    }
-    assert_eq!(
-        export(&copy, D1ExportOptions::default()).await.unwrap(),
-        text
-    );
-}
-
-// storage.md 2.11
-#[tokio::test]
-async fn an_export_can_be_filtered_and_refuses_virtual_tables() {
-    let world = World::new();
-    world
-        .ok(
-            "CREATE TABLE t (a); CREATE TABLE u (b); CREATE INDEX i ON t (a); \
-             INSERT INTO t VALUES (1); INSERT INTO u VALUES (2)",
-        )
-        .await;
-    let only = |no_schema, no_data, tables: &[&str]| D1ExportOptions {
-        no_schema,
-        no_data,
-        tables: tables.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    let first = "PRAGMA defer_foreign_keys=TRUE;\n";
-    for (options, rest) in [
-        (
-            only(false, true, &[]),
-            "CREATE TABLE t (a);\nCREATE TABLE u (b);\nCREATE INDEX i ON t (a);\n",
-        ),
-        (
-            only(true, false, &[]),
-            "INSERT INTO \"t\" (\"a\") VALUES(1);\nINSERT INTO \"u\" (\"b\") VALUES(2);\n",
-        ),
-        (
-            only(false, false, &["u"]),
-            "CREATE TABLE u (b);\nINSERT INTO \"u\" (\"b\") VALUES(2);\n",
-        ),
-    ] {
-        assert_eq!(
-            export(&world, options).await.unwrap(),
-            format!("{first}{rest}")
-        );
-    }
-    world.ok("CREATE VIRTUAL TABLE f USING fts5(a)").await;
-    let error = export(&world, D1ExportOptions::default())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.message(),
-        "D1 Export error: cannot export databases with Virtual Tables (fts5)"
-    );
-    export(&world, only(false, false, &["t", "u"]))
-        .await
-        .unwrap();
 }
 
 #[tokio::test]
@@ -228,4 +111,239 @@ async fn each_statement_of_a_text_has_its_result() {
         each("SELECT count(*) FROM t", Vec::new()).await.unwrap(),
         [json!([[2]])]
     );
+}
+
+// SQLite's own dump, which wrangler takes by trimming it (`trimmer.ts`).
+#[tokio::test]
+async fn a_dump_of_sqlites_shell_is_taken() {
+    let world = World::new();
+    let dump = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n\
+        CREATE TABLE child (p REFERENCES parent (id));\n\
+        INSERT INTO child VALUES(1);\n\
+        CREATE TABLE parent (id INTEGER PRIMARY KEY);\n\
+        INSERT INTO parent VALUES(1);\nCOMMIT;\n";
+    assert_eq!(world.import(dump).await.unwrap().statements, 5);
+    let parents = "SELECT count(*) FROM child JOIN parent ON p = id";
+    assert_eq!(world.rows(parents).await, json!([[1]]));
+    // Foreign keys are on again for everybody else.
+    let error = world.error("INSERT INTO child VALUES (7)").await;
+    assert!(
+        error.starts_with("FOREIGN KEY constraint failed"),
+        "{error}"
+    );
+    let error = world
+        .import("INSERT INTO child VALUES (7)")
+        .await
+        .unwrap_err();
+    assert!(error.message().starts_with("FOREIGN KEY"), "{error}");
+    // Later in the file it means nothing, as within any transaction.
+    let late = "DELETE FROM child; PRAGMA foreign_keys = OFF; INSERT INTO child VALUES (7)";
+    let error = world.import(late).await.unwrap_err();
+    assert!(error.message().starts_with("FOREIGN KEY"), "{error}");
+    for (sql, start) in [
+        (
+            "BEGIN TRANSACTION; COMMIT; BEGIN TRANSACTION;",
+            "The SQL text contains several",
+        ),
+        ("SELECT 1; COMMIT;", "To execute a transaction"),
+        ("BEGIN IMMEDIATE; COMMIT;", "To execute a transaction"),
+        (
+            "BEGIN TRANSACTION; COMMIT; COMMIT;",
+            "To execute a transaction",
+        ),
+    ] {
+        let error = world.import(sql).await.unwrap_err();
+        assert!(error.message().starts_with(start), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_sql_text_is_refused() {
+    let world = World::new();
+    for (bytes, start) in [
+        (&b"SELECT '\xff'"[..], "the SQL text is not UTF-8"),
+        (b"SELECT 1; -- \0", "the SQL text contains a zero byte"),
+        (b"SELECT 'open", "unrecognized token"),
+        (b"CREATE TRIGGER t", "incomplete input"),
+    ] {
+        let script = world.scratch(bytes);
+        let job = Arc::default();
+        let import = world
+            .d1
+            .import(&world.account, &world.database, script, &job);
+        let error = import.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Sql);
+        assert!(error.message().starts_with(start), "{error}");
+    }
+    // A file's mark of UTF-8 and an open comment are none of it.
+    let text = "\u{FEFF}CREATE TABLE t (a); /* open";
+    assert_eq!(world.import(text).await.unwrap().statements, 1);
+}
+
+#[tokio::test]
+async fn a_statement_of_a_file_has_a_bound_of_its_own() {
+    let world = World::new();
+    world.ok("CREATE TABLE t (a)").await;
+    // Longer than a query's 100 KB, and a comment longer than everything.
+    let long = format!(
+        "-- {}\n/* {} */ INSERT INTO t VALUES ('{}');",
+        "x".repeat(9_000_000),
+        "* / ".repeat(3_000_000),
+        "y".repeat(1_500_000)
+    );
+    assert_eq!(world.import(&long).await.unwrap().statements, 1);
+    assert_eq!(
+        world.rows("SELECT length(a) FROM t").await,
+        json!([[1_500_000]])
+    );
+    let too_long = format!("INSERT INTO t VALUES (1{});", " ".repeat(9_000_000));
+    let error = world.import(&too_long).await.unwrap_err();
+    assert!(error.message().contains("SQLITE_TOOBIG"), "{error}");
+    // The bound of queries is what it was.
+    let query = format!("SELECT 1{}", " ".repeat(100_000));
+    assert_eq!(
+        world.error(&query).await,
+        "statement too long: SQLITE_TOOBIG"
+    );
+}
+
+/// Pieces of a file, each with the number of its statements.
+fn piece() -> impl Strategy<Value = (String, u64)> {
+    prop_oneof![
+        Just((";".to_owned(), 0)),
+        "[ \t\r\n]{0,9}".prop_map(|blank| (blank, 0)),
+        "--[-'\"`;a*/ ]{0,20}\n".prop_map(|comment| (comment, 0)),
+        "[-'\"`;a/\n ]{0,20}".prop_map(|inside| (format!("/*{inside}*/"), 0)),
+        "[-;\"a\n*/é]{0,20}".prop_map(|text| (format!("INSERT INTO t VALUES ('{text}''');"), 1)),
+        "[-;'a\n*/é]{1,20}".prop_map(|name| (format!("SELECT 1 AS \"{name}\"\"\";"), 1)),
+        "[-;'\"\n]{1,9}".prop_map(|name| (
+            format!("SELECT 1 AS [{name}], `{name}` FROM (SELECT 2 AS `{name}`);"),
+            1
+        )),
+        Just((
+            "CREATE TRIGGER IF NOT EXISTS g AFTER INSERT ON t WHEN 0 BEGIN \
+               SELECT CASE WHEN 1 THEN ';' END; /* END; */ DELETE FROM t; -- END;\n END;"
+                .to_owned(),
+            1
+        )),
+    ]
+}
+
+// Wherever the file is cut while it is read, its statements are what SQLite makes of them.
+#[test]
+fn a_file_is_split_as_sqlite_splits_it_wherever_it_is_cut() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let cases = if std::env::var_os("ENGAWA_TEST_FULL").is_some() {
+        2000
+    } else {
+        60
+    };
+    let pieces = proptest::collection::vec(piece(), 0..20);
+    proptest!(ProptestConfig::with_cases(cases), |(pieces in pieces, read_bytes in 1_usize..80)| {
+        runtime.block_on(async {
+            let limits = D1Limits { script_read_bytes: read_bytes, ..D1Limits::default() };
+            let world = World::with(limits, FilesOptions::default(), None);
+            world.ok("CREATE TABLE t (a)").await;
+            let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
+            let statements: u64 = pieces.iter().map(|(_, count)| count).sum();
+            assert_eq!(world.import(&text).await.unwrap().statements, statements);
+            let inserted = pieces.iter().filter(|(text, _)| text.starts_with("INSERT")).count();
+            assert_eq!(world.rows("SELECT count(*) FROM t").await, json!([[inserted]]));
+        });
+    });
+}
+
+// Whatever is in a file, it is refused or executed, and never half of it.
+#[test]
+fn any_text_is_taken_or_refused_as_a_whole() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let cases = if std::env::var_os("ENGAWA_TEST_FULL").is_some() {
+        5000
+    } else {
+        100
+    };
+    let words = proptest::sample::select(vec![
+        "INSERT INTO t VALUES (1)",
+        "CREATE",
+        "TRIGGER",
+        "BEGIN",
+        "TRANSACTION",
+        "END",
+        "CASE",
+        ";",
+        ";",
+        "'",
+        "\"",
+        "--",
+        "/*",
+        "*/",
+        "[",
+        "]",
+        "`",
+        "\n",
+        "SELECT 1",
+        "COMMIT;",
+        "BEGIN TRANSACTION;",
+        "PRAGMA foreign_keys=0",
+        "\0",
+        "é",
+    ]);
+    let text = proptest::collection::vec(words, 0..16);
+    proptest!(ProptestConfig::with_cases(cases), |(words in text, read_bytes in 1_usize..40)| {
+        runtime.block_on(async {
+            let limits = D1Limits { script_read_bytes: read_bytes, ..D1Limits::default() };
+            let world = World::with(limits, FilesOptions::default(), None);
+            world.ok("CREATE TABLE t (a)").await;
+            let text = words.join(" ");
+            let count = "SELECT count(*) FROM t";
+            match world.import(&text).await {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Sql, "{text}: {error}");
+                    assert_eq!(world.rows(count).await, json!([[0]]), "{text}");
+                }
+            }
+            world.ok("INSERT INTO t VALUES (2)").await;
+        });
+    });
+}
+
+// Whoever stops the server does not wait for a gigabyte; nor does a client that went away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_under_way_is_undone_when_it_is_given_up() {
+    let text = "INSERT INTO t VALUES (1);\n".repeat(2_000_000);
+    for closes in [false, true] {
+        let world = World::new();
+        world.ok("CREATE TABLE t (a)").await;
+        let script = world.scratch(text.as_bytes());
+        let job = Arc::new(D1Job::default());
+        let (d1, watched) = (world.d1.clone(), Arc::clone(&job));
+        let (account, database) = (world.account.clone(), world.database.clone());
+        let import = tokio::spawn(async move {
+            let done = d1.import(&account, &database, script, &watched).await;
+            done.map(|done| done.value.statements)
+        });
+        while job.done_bytes() == 0 {
+            tokio::task::yield_now().await;
+        }
+        if closes {
+            let d1 = world.d1.clone();
+            tokio::task::spawn_blocking(move || d1.close())
+                .await
+                .unwrap();
+            let error = import.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        } else {
+            import.abort();
+            assert!(import.await.unwrap_err().is_cancelled());
+        }
+        let world = if closes { world.reopen() } else { world };
+        assert_eq!(world.rows("SELECT count(*) FROM t").await, json!([[0]]));
+        world.ok("INSERT INTO t VALUES (2)").await;
+        assert!(job.done_bytes() < text.len() as u64);
+    }
 }
