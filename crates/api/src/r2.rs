@@ -277,7 +277,7 @@ fn shown_object(object: &R2Object) -> Value {
         "http_metadata": http_metadata,
         "custom_metadata": custom,
         "storage_class": object.storage_class.as_str(),
-        "ssec": false,
+        "ssec": object.ssec_key_md5.is_some(),
     })
 }
 
@@ -289,8 +289,8 @@ async fn get_object(
     let name = ready(call, bucket).await?;
     let request = R2GetRequest {
         key,
-        range: None,
         only_if: conditions(call),
+        ..R2GetRequest::default()
     };
     let got = call.storage().r2().get(&call.account, &name, request);
     match got.await.map_err(|error| ApiError::r2(&error))?.value {

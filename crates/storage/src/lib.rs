@@ -16,6 +16,7 @@ mod layout;
 mod owner;
 mod pool;
 pub mod r2;
+mod seal;
 mod sqlite;
 mod stamp;
 #[cfg(test)]

@@ -9,9 +9,8 @@
 //! A read hands out the object and its bytes as they were at one moment. They stay
 //! readable to the end, whatever happens to the key meanwhile.
 //!
-//! Server-side encryption with a customer's key is not implemented: doors refuse it with
-//! [`R2Error::customer_key_unsupported`], since storing such a value in the clear would
-//! break a promise.
+//! A value may be encrypted with a key that its owner brings with each request (SSE-C):
+//! see [`CustomerKey`].
 
 mod conditional;
 mod error;
@@ -33,6 +32,7 @@ use bytes::Bytes;
 use engawa_model::{AccountId, BucketName, Clock, Metered, Usage, UsageClass, limits};
 use tokio::sync::oneshot;
 
+pub use crate::seal::CustomerKey;
 pub use error::{R2Code, R2Error};
 pub use types::{
     HttpMetadata, R2Body, R2Conditional, R2CreateMultipartRequest, R2Etag, R2Get, R2GetRequest,
@@ -44,6 +44,7 @@ use crate::blobs::{BlobIo, Published};
 use crate::body::Content;
 use crate::layout::{Layout, Resource};
 use crate::pool::{Files, FilesOptions, Pool};
+use crate::seal::{Salt, Seal};
 use crate::stamp::Stamps;
 use crate::{DigestKind, Error, Stage};
 use file::{Bucket, Context, Key, Read, Reply, Value, Write};
@@ -148,9 +149,11 @@ impl R2 {
         rules::check_key(&request.key)?;
         rules::check_metadata(&request.custom_metadata)?;
         let wanted = &request.checksums;
+        let (salt, seal) = seal(request.customer_key.as_ref(), &request.key)?;
         let mut stage = self
             .stage(account, INLINE_BYTES)
             .with_limit(limits::R2_PUT_BYTES)
+            .with_seal(seal)
             .with_digest(DigestKind::Md5);
         for (kind, is_wanted) in [
             (DigestKind::Sha1, wanted.sha1.is_some()),
@@ -162,7 +165,7 @@ impl R2 {
                 stage = stage.with_digest(kind);
             }
         }
-        Ok(self.upload(account, bucket, stage, request))
+        Ok(self.upload(account, bucket, stage, request, salt))
     }
 
     /// A put of a value that is in memory already.
@@ -259,12 +262,14 @@ impl R2 {
                 ),
             ));
         }
+        let (salt, seal) = seal(part.customer_key.as_ref(), &part.key)?;
         // Always in a blob: an object's parts are read one after the other.
         let stage = self
             .stage(account, 0)
             .with_limit(PART_BYTES)
+            .with_seal(seal)
             .with_digest(DigestKind::Md5);
-        Ok(self.upload(account, bucket, stage, part))
+        Ok(self.upload(account, bucket, stage, part, salt))
     }
 
     /// Makes an object of uploaded parts, in the order of their numbers.
@@ -335,12 +340,14 @@ impl R2 {
         bucket: &BucketName,
         stage: Stage,
         target: T,
+        salt: Option<Salt>,
     ) -> R2Upload<T> {
         R2Upload {
             r2: self.clone(),
             bucket: (account.clone(), bucket.clone()),
             stage,
             target,
+            salt,
         }
     }
 
@@ -390,17 +397,6 @@ impl R2 {
     }
 }
 
-impl R2Error {
-    /// The answer to a customer's encryption key.
-    pub fn customer_key_unsupported() -> Self {
-        Self::new(
-            R2Code::InvalidArgument,
-            "Server-side encryption with a customer-provided key (ssecKey) is not supported by \
-             Engawa yet.",
-        )
-    }
-}
-
 /// Which part of which upload.
 #[derive(Debug, Clone)]
 pub struct R2Part {
@@ -410,6 +406,8 @@ pub struct R2Part {
     pub upload_id: String,
     /// 1 to 10000.
     pub part_number: u32,
+    /// The customer's key that the upload was begun with, if it was begun with one.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// A value that is coming in. Dropping it leaves nothing behind.
@@ -418,6 +416,8 @@ pub struct R2Upload<T> {
     bucket: Key,
     stage: Stage,
     target: T,
+    /// Of a value under a customer's key.
+    salt: Option<Salt>,
 }
 
 impl<T> R2Upload<T> {
@@ -451,6 +451,7 @@ impl R2Upload<R2PutRequest> {
             .write_to(&self.bucket, |reply| Write::Put {
                 request,
                 value,
+                salt: self.salt,
                 size_bytes,
                 digests: Box::new(digests),
                 reply,
@@ -478,6 +479,7 @@ impl R2Upload<R2Part> {
             key,
             upload_id,
             part_number,
+            customer_key,
         } = self.target;
         self.r2
             .write_to(&self.bucket, |reply| Write::PutPart {
@@ -486,6 +488,8 @@ impl R2Upload<R2Part> {
                 number: part_number,
                 size_bytes,
                 md5,
+                key_md5: customer_key.as_ref().map(CustomerKey::md5),
+                salt: self.salt,
                 blob,
                 reply,
             })
@@ -498,6 +502,19 @@ impl R2Upload<R2Part> {
             usage: Usage::one(UsageClass::R2ClassA).with_bytes_in(size_bytes),
         })
     }
+}
+
+/// What encrypts a new value of this key.
+fn seal(
+    customer_key: Option<&CustomerKey>,
+    key: &str,
+) -> Result<(Option<Salt>, Option<Seal>), R2Error> {
+    let Some(customer_key) = customer_key else {
+        return Ok((None, None));
+    };
+    let salt = Salt::random()?;
+    let seal = Seal::new(customer_key, salt, &rules::identity(key));
+    Ok((Some(salt), Some(seal)))
 }
 
 fn metered<T>(value: T, class: UsageClass) -> Metered<T> {

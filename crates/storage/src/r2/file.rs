@@ -33,6 +33,7 @@ use super::types::{
 use crate::blobs::{BlobFolder, BlobId, BlobIo, Published};
 use crate::layout::{Layout, Resource};
 use crate::pool::{self, Group, Refused};
+use crate::seal::Salt;
 use crate::sqlite::{self, Schema};
 use crate::stamp::Stamps;
 use crate::{Digests, Error};
@@ -40,7 +41,8 @@ use crate::{Digests, Error};
 pub(super) const SCHEMA: Schema = Schema {
     what: "an R2 bucket",
     application_id: *b"EgR2",
-    migrations: &["
+    migrations: &[
+        "
         -- key: the canonical composition, as bytes; name: as uploaded, if that differs.
         -- One of inline_id, blob, upload says where the value is.
         CREATE TABLE objects (
@@ -82,7 +84,16 @@ pub(super) const SCHEMA: Schema = Schema {
             PRIMARY KEY (upload, number)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX parts_blob ON parts (blob) WHERE blob IS NOT NULL;
-    "],
+    ",
+        "
+        -- Values under a customer's key: the MD5 of the key, and the salt of a value that
+        -- is not in parts (see `seal`); each part has its own.
+        ALTER TABLE objects ADD COLUMN ssec_md5 BLOB;
+        ALTER TABLE objects ADD COLUMN ssec_salt BLOB;
+        ALTER TABLE uploads ADD COLUMN ssec_md5 BLOB;
+        ALTER TABLE parts ADD COLUMN ssec_salt BLOB;
+    ",
+    ],
 };
 
 pub(super) type Key = (AccountId, BucketName);
@@ -154,6 +165,8 @@ pub(super) enum Write {
     Put {
         request: Box<R2PutRequest>,
         value: Value,
+        /// Of a value under the request's customer key.
+        salt: Option<Salt>,
         size_bytes: u64,
         digests: Box<Digests>,
         reply: Reply<R2Put>,
@@ -173,6 +186,9 @@ pub(super) enum Write {
         number: u32,
         size_bytes: u64,
         md5: [u8; 16],
+        /// The MD5 of the customer's key that it is under.
+        key_md5: Option<[u8; 16]>,
+        salt: Option<Salt>,
         /// `None`: a part of no bytes.
         blob: Option<Published>,
         reply: Reply<()>,
@@ -293,7 +309,7 @@ macro_rules! columns {
     () => {
         "key, name, version, size, etag, uploaded_ms, \
          md5, sha1, sha256, sha384, sha512, http_metadata, custom_metadata, storage_class, \
-         inline_id, blob, upload"
+         ssec_md5, inline_id, blob, upload, ssec_salt"
     };
 }
 use columns;
@@ -328,18 +344,23 @@ fn object(row: &Row<'_>) -> rusqlite::Result<R2Object> {
         http_metadata: from_json(row, 11)?,
         custom_metadata: from_json(row, 12)?,
         storage_class: storage_class(row.get(13)?),
+        ssec_key_md5: row.get(14)?,
     })
 }
 
 /// Reads where the value is from a row that begins with [`columns`].
 fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-    if let Some(id) = row.get(14)? {
+    if let Some(id) = row.get(15)? {
         return Ok(Place::Inline(id));
     }
-    if let Some(blob) = optional_blob(row, 15)? {
+    if let Some(blob) = optional_blob(row, 16)? {
         return Ok(Place::Blob(blob));
     }
-    row.get(16).map(Place::Parts)
+    row.get(17).map(Place::Parts)
+}
+
+fn salt(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Salt>> {
+    Ok(row.get::<_, Option<[u8; 16]>>(column)?.map(Salt))
 }
 
 fn blob_id(bytes: &[u8]) -> rusqlite::Result<BlobId> {

@@ -4,6 +4,7 @@ mod lists;
 mod objects;
 mod parts;
 mod rules;
+mod ssec;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::r2::rules::{self, StoredPart};
 use crate::r2::types::{
     R2CreateMultipartRequest, R2Object, R2Put, R2PutRequest, R2UploadedPart, single_etag,
 };
+use crate::seal::{CustomerKey, Salt};
 use crate::{Digests, Error, sqlite};
 
 /// Unfinished uploads are aborted after seven days (docs: r2 object lifecycles, the
@@ -168,11 +169,12 @@ impl<'a> Writer<'a> {
             Write::Put {
                 request,
                 value,
+                salt,
                 size_bytes,
                 digests,
                 reply,
             } => writer.run(reply, |writer| {
-                writer.put(&request, value, size_bytes, &digests)
+                writer.put(&request, value, salt, size_bytes, &digests)
             }),
             Write::Delete { keys, reply } => writer.run(reply, |writer| writer.delete(&keys)),
             Write::CreateUpload { id, request, reply } => {
@@ -184,6 +186,8 @@ impl<'a> Writer<'a> {
                 number,
                 size_bytes,
                 md5,
+                key_md5,
+                salt,
                 blob,
                 reply,
             } => writer.run(reply, |writer| {
@@ -192,7 +196,8 @@ impl<'a> Writer<'a> {
                     size_bytes,
                     md5,
                 };
-                writer.put_part(&key, &upload, &part, blob)
+                writer.check_part_key(&key, &upload, key_md5)?;
+                writer.put_part(&upload, &part, salt, blob)
             }),
             Write::Complete {
                 key,
@@ -260,6 +265,7 @@ impl<'a> Writer<'a> {
         &mut self,
         request: &R2PutRequest,
         value: Value,
+        salt: Option<Salt>,
         size_bytes: u64,
         digests: &Digests,
     ) -> Result<R2Put, R2Error> {
@@ -303,8 +309,9 @@ impl<'a> Writer<'a> {
             http_metadata: request.http_metadata.clone(),
             custom_metadata: request.custom_metadata.clone(),
             storage_class: request.storage_class,
+            ssec_key_md5: request.customer_key.as_ref().map(CustomerKey::md5),
         };
-        self.store(&identity, &object, &place)?;
+        self.store(&identity, &object, &place, salt)?;
         Ok(R2Put::Stored(object))
     }
 
@@ -328,7 +335,8 @@ impl<'a> Writer<'a> {
         self.clear_old_uploads(now_ms)?;
         let identity = rules::identity(&request.key);
         self.change(
-            "INSERT INTO uploads VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)",
+            "INSERT INTO uploads (id, key, name, http_metadata, custom_metadata, storage_class, \
+             state, created_ms, ssec_md5) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8)",
             params![
                 id,
                 identity.as_bytes(),
@@ -337,6 +345,7 @@ impl<'a> Writer<'a> {
                 custom_json(&request.custom_metadata),
                 stored_class(request.storage_class),
                 signed(now_ms),
+                request.customer_key.as_ref().map(CustomerKey::md5),
             ],
         )?;
         Ok(())
@@ -366,17 +375,32 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn put_part(
-        &mut self,
+    /// Whether a part may be added: its upload is open, and begun with the same customer's
+    /// key, or none.
+    fn check_part_key(
+        &self,
         key: &str,
         upload: &str,
+        key_md5: Option<[u8; 16]>,
+    ) -> Result<(), R2Error> {
+        if self.upload_state(key, upload)? != Some(0) {
+            return Err(R2Code::NoSuchUpload.into());
+        }
+        let begun_with: Option<[u8; 16]> = self
+            .transaction
+            .prepare_cached("SELECT ssec_md5 FROM uploads WHERE id = ?1")
+            .and_then(|mut select| select.query_row([upload], |row| row.get(0)))
+            .map_err(|error| self.failed(error))?;
+        rules::check_part_key(begun_with, key_md5)
+    }
+
+    fn put_part(
+        &mut self,
+        upload: &str,
         part: &StoredPart,
+        salt: Option<Salt>,
         blob: Option<Published>,
     ) -> Result<(), R2Error> {
-        match self.upload_state(key, upload)? {
-            Some(0) => {}
-            _ => return Err(R2Code::NoSuchUpload.into()),
-        }
         let old = self
             .transaction
             .prepare_cached("SELECT blob FROM parts WHERE upload = ?1 AND number = ?2")
@@ -389,13 +413,15 @@ impl<'a> Writer<'a> {
         self.dropped.extend(old.flatten().map(Dropped::Blob));
         let blob = blob.map(|blob| self.name(blob));
         self.change(
-            "INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO parts (upload, number, size, md5, blob, ssec_salt) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 upload,
                 part.number,
                 signed(part.size_bytes),
                 part.md5,
                 blob.as_ref().map(BlobId::as_bytes),
+                salt.map(|salt| salt.0),
             ],
         )?;
         Ok(())
@@ -445,7 +471,7 @@ impl<'a> Writer<'a> {
         object.size_bytes = parts.iter().map(|part| part.size_bytes).sum();
         object.etag = rules::multipart_etag(&parts);
         object.uploaded_ms = self.shared.context.clock.now_ms();
-        self.store(&identity, &object, &Place::Parts(upload.to_owned()))?;
+        self.store(&identity, &object, &Place::Parts(upload.to_owned()), None)?;
         Ok(object)
     }
 
@@ -476,7 +502,13 @@ impl<'a> Writer<'a> {
             .map_err(|error| self.failed(error))
     }
 
-    fn store(&self, identity: &str, object: &R2Object, place: &Place) -> Result<(), R2Error> {
+    fn store(
+        &self,
+        identity: &str,
+        object: &R2Object,
+        place: &Place,
+        salt: Option<Salt>,
+    ) -> Result<(), R2Error> {
         let stamp = self.shared.context.stamps.next()?;
         let (inline, blob, upload) = match place {
             Place::Inline(id) => (Some(*id), None, None),
@@ -489,7 +521,7 @@ impl<'a> Writer<'a> {
                 "INSERT OR REPLACE INTO objects (",
                 columns!(),
                 ", stamp) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-                 ?15, ?16, ?17, ?18)"
+                 ?15, ?16, ?17, ?18, ?19, ?20)"
             ),
             params![
                 identity.as_bytes(),
@@ -506,9 +538,11 @@ impl<'a> Writer<'a> {
                 http_json(&object.http_metadata),
                 custom_json(&object.custom_metadata),
                 stored_class(object.storage_class),
+                object.ssec_key_md5,
                 inline,
                 blob,
                 upload,
+                salt.map(|salt| salt.0),
                 stamp.to_sql(),
             ],
         )?;
@@ -590,7 +624,8 @@ impl<'a> Writer<'a> {
         self.transaction
             .prepare_cached(
                 "SELECT key, name, '', 0, '', 0, NULL, NULL, NULL, NULL, NULL, \
-                 http_metadata, custom_metadata, storage_class FROM uploads WHERE id = ?1",
+                 http_metadata, custom_metadata, storage_class, ssec_md5 \
+                 FROM uploads WHERE id = ?1",
             )
             .and_then(|mut select| select.query_row([upload], object))
             .map_err(|error| self.failed(error))

@@ -24,6 +24,7 @@ impl World {
             key: key.to_owned(),
             upload_id: upload_id.to_owned(),
             part_number,
+            customer_key: None,
         };
         let mut upload = self.r2.begin_part(&self.account, &self.bucket, part)?;
         upload.write(value.into()).await?;
@@ -91,7 +92,7 @@ async fn parts_become_one_object_in_the_order_of_their_numbers() {
                 offset: Some(offset as u64),
                 length: Some(length),
             }),
-            only_if: None,
+            ..R2GetRequest::default()
         };
         let R2Get::Found { range, body, .. } = world.get_with(request).await.unwrap() else {
             panic!("it is there");
