@@ -13,12 +13,15 @@
 //! see [`CustomerKey`].
 
 mod conditional;
+mod cors;
 mod error;
 mod file;
+mod lifecycle;
 mod list;
 mod parts;
 mod range;
 mod rules;
+pub(crate) mod sweep;
 mod types;
 
 #[cfg(test)]
@@ -33,7 +36,12 @@ use engawa_model::{AccountId, BucketName, Clock, Metered, Usage, UsageClass, lim
 use tokio::sync::oneshot;
 
 pub use crate::seal::CustomerKey;
+pub use cors::{CorsAllowed, CorsRule, check_cors};
 pub use error::{R2Code, R2Error};
+pub use lifecycle::{
+    LifecycleCondition, LifecycleConditions, LifecycleRule, LifecycleTransition,
+    StorageClassTransition, check_lifecycle, default_lifecycle,
+};
 pub use types::{
     HttpMetadata, R2Body, R2Conditional, R2CreateMultipartRequest, R2Etag, R2Get, R2GetRequest,
     R2List, R2ListRequest, R2Object, R2Put, R2PutRequest, R2Range, R2RangeRequest, R2UploadedPart,
@@ -74,8 +82,10 @@ impl R2 {
         stamps: Arc<Stamps>,
         io: BlobIo,
         pool: Pool,
+        max_open: usize,
     ) -> Self {
-        Self::with_part_min(layout, clock, stamps, io, pool, limits::R2_PART_MIN_BYTES)
+        let part_min_bytes = limits::R2_PART_MIN_BYTES;
+        Self::with_part_min(layout, clock, stamps, io, pool, max_open, part_min_bytes)
     }
 
     fn with_part_min(
@@ -84,6 +94,7 @@ impl R2 {
         stamps: Arc<Stamps>,
         io: BlobIo,
         pool: Pool,
+        max_open: usize,
         part_min_bytes: u64,
     ) -> Self {
         let context = Arc::new(Context {
@@ -96,7 +107,14 @@ impl R2 {
             collected: Mutex::default(),
         });
         Self {
-            files: Files::new(pool, context.clone(), FilesOptions::default()),
+            files: Files::new(
+                pool,
+                context.clone(),
+                FilesOptions {
+                    max_open,
+                    ..FilesOptions::default()
+                },
+            ),
             context,
         }
     }
@@ -224,8 +242,7 @@ impl R2 {
         Ok(metered(value, UsageClass::R2ClassA))
     }
 
-    /// Begins a multipart upload and gives its id. Uploads that are seven days old and
-    /// not finished are aborted on the way.
+    /// Begins a multipart upload and gives its id.
     pub async fn create_multipart_upload(
         &self,
         account: &AccountId,

@@ -11,6 +11,7 @@ mod life;
 mod local;
 mod oracle;
 mod workers;
+mod wrangler_r2;
 
 use std::path::Path;
 

@@ -24,8 +24,10 @@ use rusqlite::{Connection, Row};
 use tokio::sync::oneshot;
 
 use super::error::R2Error;
+use super::lifecycle::{self, Due, Fate};
 use super::list;
 use super::parts::Pins;
+use super::sweep::Swept;
 use super::types::{
     HttpMetadata, R2Get, R2GetRequest, R2List, R2Object, R2Put, R2PutRequest, R2UploadedPart,
     StorageClass,
@@ -204,6 +206,37 @@ pub(super) enum Write {
         upload: String,
         reply: Reply<()>,
     },
+    /// Aborts unfinished uploads that are due, and forgets finished ones; not all at once.
+    SweepUploads {
+        aborts: Vec<Due>,
+        reply: Reply<SweptUploads>,
+    },
+    /// Deletes or changes objects that are still of these versions.
+    SweepObjects {
+        due: Vec<DueObject>,
+        reply: Reply<Swept>,
+    },
+}
+
+pub(super) struct SweptUploads {
+    pub(super) aborted: u64,
+    /// There may be more.
+    pub(super) has_more: bool,
+}
+
+/// An object whose time has come.
+#[derive(Debug, Clone)]
+pub(super) struct DueObject {
+    pub(super) identity: Vec<u8>,
+    pub(super) version: String,
+    pub(super) fate: Fate,
+}
+
+/// A page of a bucket's keys, looked through.
+pub(super) struct DuePage {
+    pub(super) due: Vec<DueObject>,
+    /// Where the next page begins.
+    pub(super) next: Option<Vec<u8>>,
 }
 
 pub(super) enum Read {
@@ -220,6 +253,13 @@ pub(super) enum Read {
         http_metadata: bool,
         custom_metadata: bool,
         reply: Reply<R2List>,
+    },
+    /// Looks through a page of keys for objects whose time has come.
+    Due {
+        plan: Arc<lifecycle::Plan>,
+        prefix: Vec<u8>,
+        from: Vec<u8>,
+        reply: Reply<DuePage>,
     },
 }
 
@@ -281,6 +321,8 @@ impl pool::File for Bucket {
         let _ = match request {
             Write::Put { reply, .. } => reply.send(Err(error)).is_ok(),
             Write::Complete { reply, .. } => reply.send(Err(error)).is_ok(),
+            Write::SweepUploads { reply, .. } => reply.send(Err(error)).is_ok(),
+            Write::SweepObjects { reply, .. } => reply.send(Err(error)).is_ok(),
             Write::Delete { reply, .. }
             | Write::CreateUpload { reply, .. }
             | Write::PutPart { reply, .. }
@@ -294,6 +336,7 @@ impl pool::File for Bucket {
             Read::Head { reply, .. } => reply.send(Err(error)).is_ok(),
             Read::Get { reply, .. } => reply.send(Err(error)).is_ok(),
             Read::List { reply, .. } => reply.send(Err(error)).is_ok(),
+            Read::Due { reply, .. } => reply.send(Err(error)).is_ok(),
         };
     }
 }

@@ -170,10 +170,6 @@ pub struct R2GetRequest {
 
 /// The outcome of a read.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for each request, and taken apart at once"
-)]
 pub enum R2Get {
     /// There is no such object: 404, code 10007.
     NoSuchKey,

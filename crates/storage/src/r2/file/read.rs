@@ -6,9 +6,13 @@ use bytes::Bytes;
 use engawa_model::ErrorKind;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{Place, Read, Reader, columns, object, optional_blob, place, salt, unsigned};
+use super::{
+    DueObject, DuePage, Place, Read, Reader, columns, object, optional_blob, place, salt,
+    storage_class, unsigned,
+};
 use crate::r2::conditional::{self, Checked, Subject};
 use crate::r2::error::R2Error;
+use crate::r2::lifecycle;
 use crate::r2::list::{Entry, Ordered};
 use crate::r2::parts::{PartRange, PartsReader, Unseal};
 use crate::r2::types::{BodySource, HttpMetadata, R2Body, R2Get, R2GetRequest, R2Object, R2Range};
@@ -43,6 +47,12 @@ pub(super) fn run(reader: &mut Reader, request: Read) {
             let page = plan.run(&mut keys).map_err(R2Error::from);
             reply.send(page).is_ok()
         }
+        Read::Due {
+            plan,
+            prefix,
+            from,
+            reply,
+        } => reply.send(due(reader, &plan, &prefix, &from)).is_ok(),
     };
 }
 
@@ -258,6 +268,55 @@ fn open_parts(
         current: None,
         _pin: pin,
     }))))
+}
+
+/// Keys that a sweep looks at in one turn.
+const SWEPT_KEYS: usize = 1000;
+
+/// The objects from a place on whose time has come.
+fn due(
+    reader: &Reader,
+    plan: &lifecycle::Plan,
+    prefix: &[u8],
+    from: &[u8],
+) -> Result<DuePage, R2Error> {
+    let failed = |error| R2Error::from(reader.failed(error));
+    let mut select = reader
+        .connection
+        .prepare_cached(
+            "SELECT key, version, uploaded_ms, storage_class FROM objects WHERE key >= ?1 \
+             ORDER BY key LIMIT ?2",
+        )
+        .map_err(failed)?;
+    let limit = i64::try_from(SWEPT_KEYS).unwrap_or(i64::MAX);
+    let mut rows = select.query(params![from, limit]).map_err(failed)?;
+    let mut page = DuePage {
+        due: Vec::new(),
+        next: None,
+    };
+    let (mut seen, mut last) = (0, Vec::new());
+    while let Some(row) = rows.next().map_err(failed)? {
+        let identity: Vec<u8> = row.get(0).map_err(failed)?;
+        if !identity.starts_with(prefix) {
+            return Ok(page);
+        }
+        let uploaded_ms = row.get(2).map(unsigned).map_err(failed)?;
+        let class = row.get(3).map(storage_class).map_err(failed)?;
+        if let Some(fate) = plan.fate(&identity, uploaded_ms, class) {
+            page.due.push(DueObject {
+                identity: identity.clone(),
+                version: row.get(1).map_err(failed)?,
+                fate,
+            });
+        }
+        seen += 1;
+        last = identity;
+    }
+    if seen == SWEPT_KEYS {
+        last.push(0);
+        page.next = Some(last);
+    }
+    Ok(page)
 }
 
 /// Rows that a list asks for at once: few at first, since a delimiter may jump.
