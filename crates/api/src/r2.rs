@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engawa_model::{BucketName, ErrorKind};
 use engawa_storage::r2::{
-    HttpMetadata, R2Code, R2Conditional, R2Error, R2Etag, R2Get, R2GetRequest, R2ListRequest,
-    R2Object, R2Put, R2PutRequest, StorageClass,
+    CorsRule, HttpMetadata, LifecycleRule, R2Code, R2Conditional, R2Error, R2Etag, R2Get,
+    R2GetRequest, R2ListRequest, R2Object, R2Put, R2PutRequest, StorageClass, check_cors,
+    check_lifecycle,
 };
 use engawa_storage::{Error, R2Bucket};
 use http::header::{
@@ -14,7 +15,8 @@ use http::header::{
     CONTENT_TYPE, ETAG, EXPIRES, HeaderName, LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{self, ApiBody};
@@ -55,7 +57,89 @@ pub(crate) async fn answer(
             deleted.await.map_err(|error| ApiError::r2(&error))?;
             Ok(answer::success(&json!({ "key": key })))
         }
+        R2Call::GetLifecycle(bucket) => {
+            let catalog = call.storage().catalog();
+            let bucket = BucketName::from(bucket);
+            let found = catalog.get_r2_lifecycle(&call.account, &bucket);
+            shown_rules(found.await)
+        }
+        R2Call::PutLifecycle(bucket) => put_lifecycle(call, bucket, body).await,
+        R2Call::GetCors(bucket) => {
+            let catalog = call.storage().catalog();
+            let bucket = BucketName::from(bucket);
+            let found = catalog.get_r2_cors(&call.account, &bucket).await;
+            match found {
+                Ok(Some(rules)) if rules.is_empty() => {
+                    Err(refused(R2Code::NoSuchCorsConfiguration))
+                }
+                found => shown_rules(found),
+            }
+        }
+        R2Call::PutCors(bucket) => put_cors(call, bucket, body).await,
+        R2Call::DeleteCors(bucket) => set_cors(call, bucket, &[]).await,
     }
+}
+
+/// A bucket's rules, as a body says them.
+#[derive(Deserialize)]
+struct Rules<T> {
+    rules: Vec<T>,
+}
+
+impl<T: DeserializeOwned> Rules<T> {
+    async fn read(body: impl Incoming) -> Result<Vec<T>, ApiError> {
+        let text = request::collect(body, JSON_BYTES).await?;
+        let read = serde_json::from_slice::<Self>(&text).map_err(|error| {
+            let text = format!("The JSON you provided was not well formed. {error}");
+            ApiError::r2(&R2Error::new(R2Code::MalformedConfiguration, text))
+        })?;
+        Ok(read.rules)
+    }
+}
+
+fn shown_rules<T: Serialize>(
+    found: Result<Option<Vec<T>>, Error>,
+) -> Result<Response<ApiBody>, ApiError> {
+    let rules = found
+        .map_err(|error| failed(&error))?
+        .ok_or_else(|| refused(R2Code::NoSuchBucket))?;
+    Ok(answer::success(&json!({ "rules": rules })))
+}
+
+async fn put_lifecycle(
+    call: &Call<'_>,
+    bucket: String,
+    body: impl Incoming,
+) -> Result<Response<ApiBody>, ApiError> {
+    let rules: Vec<LifecycleRule> = Rules::read(body).await?;
+    check_lifecycle(&rules).map_err(|error| ApiError::r2(&error))?;
+    let catalog = call.storage().catalog();
+    let bucket = BucketName::from(bucket);
+    let set = catalog.set_r2_lifecycle(&call.account, &bucket, &rules);
+    set.await.map_err(|error| no_bucket_or(&error))?;
+    Ok(answer::success(&json!({})))
+}
+
+async fn put_cors(
+    call: &Call<'_>,
+    bucket: String,
+    body: impl Incoming,
+) -> Result<Response<ApiBody>, ApiError> {
+    let rules: Vec<CorsRule> = Rules::read(body).await?;
+    check_cors(&rules).map_err(|error| ApiError::r2(&error))?;
+    set_cors(call, bucket, &rules).await
+}
+
+async fn set_cors(
+    call: &Call<'_>,
+    bucket: String,
+    rules: &[CorsRule],
+) -> Result<Response<ApiBody>, ApiError> {
+    let catalog = call.storage().catalog();
+    let bucket = BucketName::from(bucket);
+    let set = catalog.set_r2_cors(&call.account, &bucket, rules);
+    set.await.map_err(|error| no_bucket_or(&error))?;
+    Ok(answer::success(&json!({})))
 }
 
 fn failed(error: &Error) -> ApiError {
@@ -277,7 +361,7 @@ fn shown_object(object: &R2Object) -> Value {
         "http_metadata": http_metadata,
         "custom_metadata": custom,
         "storage_class": object.storage_class.as_str(),
-        "ssec": false,
+        "ssec": object.ssec_key_md5.is_some(),
     })
 }
 
@@ -289,8 +373,8 @@ async fn get_object(
     let name = ready(call, bucket).await?;
     let request = R2GetRequest {
         key,
-        range: None,
         only_if: conditions(call),
+        ..R2GetRequest::default()
     };
     let got = call.storage().r2().get(&call.account, &name, request);
     match got.await.map_err(|error| ApiError::r2(&error))?.value {

@@ -77,6 +77,11 @@ pub(crate) enum R2Call {
     GetObject(String, String),
     PutObject(String, String),
     DeleteObject(String, String),
+    GetLifecycle(String),
+    PutLifecycle(String),
+    GetCors(String),
+    PutCors(String),
+    DeleteCors(String),
 }
 
 /// What a request asks for.
@@ -181,7 +186,14 @@ fn r2(method: &Method, rest: &str) -> Result<Option<R2Call>, ApiError> {
         ([bucket, "objects", key], "GET") => two(R2Call::GetObject, bucket, key)?,
         ([bucket, "objects", key], "PUT") => two(R2Call::PutObject, bucket, key)?,
         ([bucket, "objects", key], "DELETE") => two(R2Call::DeleteObject, bucket, key)?,
-        ([_] | [_, "objects"] | [_, "objects", _], _) => return Err(ApiError::no_method(method)),
+        ([bucket, "lifecycle"], "GET") => R2Call::GetLifecycle(decode(bucket)?),
+        ([bucket, "lifecycle"], "PUT") => R2Call::PutLifecycle(decode(bucket)?),
+        ([bucket, "cors"], "GET") => R2Call::GetCors(decode(bucket)?),
+        ([bucket, "cors"], "PUT") => R2Call::PutCors(decode(bucket)?),
+        ([bucket, "cors"], "DELETE") => R2Call::DeleteCors(decode(bucket)?),
+        ([_] | [_, "objects" | "lifecycle" | "cors"] | [_, "objects", _], _) => {
+            return Err(ApiError::no_method(method));
+        }
         _ => return Ok(None),
     }))
 }
@@ -236,7 +248,7 @@ mod tests {
             "d1/databases",
             "queues",
             "d1/database/x/nope",
-            "r2/buckets/b/cors",
+            "r2/buckets/b/sippy",
         ] {
             assert_eq!(product("GET", path), Err(7003), "{path}");
         }

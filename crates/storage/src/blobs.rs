@@ -31,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::layout::{Layout, sync_folder};
+use crate::seal::{self, Seal};
 use crate::{BlobReader, Error};
 
 /// What a checksum covers.
@@ -318,10 +319,24 @@ impl BlobFolder {
     /// Opens a blob, to be read whole or from `range` (which is cut at its end).
     /// `NotFound` if it is not there: the row that named it may just have been replaced.
     pub(crate) fn open(&self, id: BlobId, range: Option<Range<u64>>) -> Result<BlobReader, Error> {
+        self.open_sealed(id, range, None)
+    }
+
+    /// The same for a value that may be sealed: the range is one of its plain bytes.
+    pub(crate) fn open_sealed(
+        &self,
+        id: BlobId,
+        range: Option<Range<u64>>,
+        seal: Option<Seal>,
+    ) -> Result<BlobReader, Error> {
         let file = BlobFile::open(self.file(id))?;
-        let end = file.len_bytes;
+        let end = match seal {
+            Some(_) => seal::plain_len(file.len_bytes),
+            None => file.len_bytes,
+        };
         let range = range.map_or(0..end, |range| range.start.min(end)..range.end.min(end));
-        Ok(BlobReader::new(self.io.clone(), Arc::new(file), range))
+        let (io, seal) = (self.io.clone(), seal.map(Arc::new));
+        Ok(BlobReader::new(io, Arc::new(file), range, seal))
     }
 
     /// Removes a blob that no transaction names any more; one that is gone is fine.

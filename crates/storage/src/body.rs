@@ -11,6 +11,7 @@ use md5::Digest as _;
 use crate::Error;
 use crate::blobs::{BLOCK_BYTES, BlobFile, BlobIo, Started, TempBlob, to_usize};
 use crate::layout::Layout;
+use crate::seal::{self, Seal, Sealer};
 
 /// The longest chunk that a [`BlobReader`] hands out.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -73,17 +74,25 @@ pub struct BlobReader {
     file: Arc<BlobFile>,
     /// What is still to be read.
     range: Range<u64>,
+    /// What opens the blocks, of a value under a customer's key.
+    seal: Option<Arc<Seal>>,
     io: BlobIo,
     /// Bytes that were read and checked, and not handed out yet.
     ready: Bytes,
 }
 
 impl BlobReader {
-    /// `range` lies within the file.
-    pub(crate) fn new(io: BlobIo, file: Arc<BlobFile>, range: Range<u64>) -> Self {
+    /// `range` lies within the value.
+    pub(crate) fn new(
+        io: BlobIo,
+        file: Arc<BlobFile>,
+        range: Range<u64>,
+        seal: Option<Arc<Seal>>,
+    ) -> Self {
         Self {
             file,
             range,
+            seal,
             io,
             ready: Bytes::new(),
         }
@@ -114,12 +123,23 @@ impl BlobReader {
     }
 
     async fn read_block(&mut self) -> Result<Bytes, Error> {
-        let block = self.range.start / BLOCK_BYTES;
-        let first = block * BLOCK_BYTES;
-        let end = self.range.end.min(first + BLOCK_BYTES);
+        let unit = match self.seal {
+            Some(_) => seal::CHUNK_BYTES,
+            None => BLOCK_BYTES,
+        };
+        let block = self.range.start / unit;
+        let first = block * unit;
+        let end = self.range.end.min(first + unit);
         let wanted = to_usize(self.range.start - first)..to_usize(end - first);
-        let file = self.file.clone();
-        let bytes = self.io.run(move || file.read_block(block)).await?;
+        let (file, seal) = (self.file.clone(), self.seal.clone());
+        let read = move || {
+            let bytes = file.read_block(block)?;
+            match seal {
+                Some(seal) => seal.open(block, (block + 1) * BLOCK_BYTES >= file.len_bytes, bytes),
+                None => Ok(bytes),
+            }
+        };
+        let bytes = self.io.run(read).await?;
         self.range.start = end;
         Ok(bytes.slice(wanted))
     }
@@ -179,6 +199,8 @@ pub struct Stage {
 #[derive(Debug, Default)]
 struct Sink {
     blob: Option<TempBlob>,
+    /// Of a value under a customer's key. Digests are those of the plain bytes.
+    sealer: Option<Sealer>,
     hashers: Hashers,
 }
 
@@ -244,6 +266,12 @@ impl Stage {
         self
     }
 
+    /// Encrypts on the way. To be called before the first write.
+    pub(crate) fn with_seal(mut self, seal: Option<Seal>) -> Self {
+        self.sink.sealer = seal.map(Sealer::new);
+        self
+    }
+
     /// Takes the next bytes. Waits while the disk is behind.
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
         self.len_bytes = self.len_bytes.saturating_add(chunk.len() as u64);
@@ -292,6 +320,10 @@ impl Stage {
             };
             let mut hashers = std::mem::take(&mut self.sink.hashers);
             hashers.update(&bytes);
+            let bytes = match &self.sink.sealer {
+                Some(sealer) => sealer.seal_whole(&bytes)?,
+                None => bytes,
+            };
             return Ok(Staged {
                 len_bytes: self.len_bytes,
                 digests: hashers.finish(),
@@ -305,10 +337,15 @@ impl Stage {
         let (blob, digests) = self
             .io
             .run(move || {
-                match &mut sink.blob {
-                    Some(blob) if is_synced => blob.finish()?,
-                    Some(blob) => blob.seal()?,
-                    None => {}
+                if let Some(blob) = &mut sink.blob {
+                    if let Some(sealer) = &mut sink.sealer {
+                        sealer.finish(blob)?;
+                    }
+                    if is_synced {
+                        blob.finish()?;
+                    } else {
+                        blob.seal()?;
+                    }
                 }
                 Ok((sink.blob, sink.hashers.finish()))
             })
@@ -337,7 +374,10 @@ impl Stage {
                     Some(blob) => blob,
                     none => none.insert(TempBlob::create(&layout, &account)?),
                 };
-                blob.write(&chunk)?;
+                match &mut sink.sealer {
+                    Some(sealer) => sealer.write(&chunk, blob)?,
+                    None => blob.write(&chunk)?,
+                }
             }
             Ok(sink)
         }));

@@ -37,10 +37,10 @@ use tokio::sync::oneshot;
 use crate::body::Content;
 use crate::layout::Resource;
 use crate::pool::{Files, FilesOptions, Refused};
+use crate::ticker::Ticker;
 use crate::{Body, Core, Error, Stage, Staged};
 use cache::Cache;
 use file::{Namespace, NamespaceFile, PutValue, Read, Write};
-use reaper::Reaper;
 
 pub use rules::check_cache_ttl;
 
@@ -56,7 +56,7 @@ pub struct Kv {
     cache: Arc<Cache>,
     files: Files<NamespaceFile>,
     context: Arc<file::Context>,
-    reaper: Arc<Reaper>,
+    reaper: Arc<Ticker>,
 }
 
 /// A value with what belongs to it.
@@ -127,7 +127,7 @@ impl Kv {
                 ..FilesOptions::default()
             },
         );
-        let reaper = Arc::new(Reaper::start(context.clone(), files.clone())?);
+        let reaper = Arc::new(reaper::start(context.clone(), files.clone())?);
         Ok(Self {
             core,
             cache,

@@ -9,17 +9,19 @@
 //! A read hands out the object and its bytes as they were at one moment. They stay
 //! readable to the end, whatever happens to the key meanwhile.
 //!
-//! Server-side encryption with a customer's key is not implemented: doors refuse it with
-//! [`R2Error::customer_key_unsupported`], since storing such a value in the clear would
-//! break a promise.
+//! A value may be encrypted with a key that its owner brings with each request (SSE-C):
+//! see [`CustomerKey`].
 
 mod conditional;
+mod cors;
 mod error;
 mod file;
+mod lifecycle;
 mod list;
 mod parts;
 mod range;
 mod rules;
+pub(crate) mod sweep;
 mod types;
 
 #[cfg(test)]
@@ -33,7 +35,13 @@ use bytes::Bytes;
 use engawa_model::{AccountId, BucketName, Clock, Metered, Usage, UsageClass, limits};
 use tokio::sync::oneshot;
 
+pub use crate::seal::CustomerKey;
+pub use cors::{CorsAllowed, CorsRule, check_cors};
 pub use error::{R2Code, R2Error};
+pub use lifecycle::{
+    LifecycleCondition, LifecycleConditions, LifecycleRule, LifecycleTransition,
+    StorageClassTransition, check_lifecycle, default_lifecycle,
+};
 pub use types::{
     HttpMetadata, R2Body, R2Conditional, R2CreateMultipartRequest, R2Etag, R2Get, R2GetRequest,
     R2List, R2ListRequest, R2Object, R2Put, R2PutRequest, R2Range, R2RangeRequest, R2UploadedPart,
@@ -44,6 +52,7 @@ use crate::blobs::{BlobIo, Published};
 use crate::body::Content;
 use crate::layout::{Layout, Resource};
 use crate::pool::{Files, FilesOptions, Pool};
+use crate::seal::{Salt, Seal};
 use crate::stamp::Stamps;
 use crate::{DigestKind, Error, Stage};
 use file::{Bucket, Context, Key, Read, Reply, Value, Write};
@@ -73,8 +82,10 @@ impl R2 {
         stamps: Arc<Stamps>,
         io: BlobIo,
         pool: Pool,
+        max_open: usize,
     ) -> Self {
-        Self::with_part_min(layout, clock, stamps, io, pool, limits::R2_PART_MIN_BYTES)
+        let part_min_bytes = limits::R2_PART_MIN_BYTES;
+        Self::with_part_min(layout, clock, stamps, io, pool, max_open, part_min_bytes)
     }
 
     fn with_part_min(
@@ -83,6 +94,7 @@ impl R2 {
         stamps: Arc<Stamps>,
         io: BlobIo,
         pool: Pool,
+        max_open: usize,
         part_min_bytes: u64,
     ) -> Self {
         let context = Arc::new(Context {
@@ -95,7 +107,14 @@ impl R2 {
             collected: Mutex::default(),
         });
         Self {
-            files: Files::new(pool, context.clone(), FilesOptions::default()),
+            files: Files::new(
+                pool,
+                context.clone(),
+                FilesOptions {
+                    max_open,
+                    ..FilesOptions::default()
+                },
+            ),
             context,
         }
     }
@@ -148,9 +167,11 @@ impl R2 {
         rules::check_key(&request.key)?;
         rules::check_metadata(&request.custom_metadata)?;
         let wanted = &request.checksums;
+        let (salt, seal) = seal(request.customer_key.as_ref(), &request.key)?;
         let mut stage = self
             .stage(account, INLINE_BYTES)
             .with_limit(limits::R2_PUT_BYTES)
+            .with_seal(seal)
             .with_digest(DigestKind::Md5);
         for (kind, is_wanted) in [
             (DigestKind::Sha1, wanted.sha1.is_some()),
@@ -162,7 +183,7 @@ impl R2 {
                 stage = stage.with_digest(kind);
             }
         }
-        Ok(self.upload(account, bucket, stage, request))
+        Ok(self.upload(account, bucket, stage, request, salt))
     }
 
     /// A put of a value that is in memory already.
@@ -221,8 +242,7 @@ impl R2 {
         Ok(metered(value, UsageClass::R2ClassA))
     }
 
-    /// Begins a multipart upload and gives its id. Uploads that are seven days old and
-    /// not finished are aborted on the way.
+    /// Begins a multipart upload and gives its id.
     pub async fn create_multipart_upload(
         &self,
         account: &AccountId,
@@ -259,12 +279,14 @@ impl R2 {
                 ),
             ));
         }
+        let (salt, seal) = seal(part.customer_key.as_ref(), &part.key)?;
         // Always in a blob: an object's parts are read one after the other.
         let stage = self
             .stage(account, 0)
             .with_limit(PART_BYTES)
+            .with_seal(seal)
             .with_digest(DigestKind::Md5);
-        Ok(self.upload(account, bucket, stage, part))
+        Ok(self.upload(account, bucket, stage, part, salt))
     }
 
     /// Makes an object of uploaded parts, in the order of their numbers.
@@ -335,12 +357,14 @@ impl R2 {
         bucket: &BucketName,
         stage: Stage,
         target: T,
+        salt: Option<Salt>,
     ) -> R2Upload<T> {
         R2Upload {
             r2: self.clone(),
             bucket: (account.clone(), bucket.clone()),
             stage,
             target,
+            salt,
         }
     }
 
@@ -390,17 +414,6 @@ impl R2 {
     }
 }
 
-impl R2Error {
-    /// The answer to a customer's encryption key.
-    pub fn customer_key_unsupported() -> Self {
-        Self::new(
-            R2Code::InvalidArgument,
-            "Server-side encryption with a customer-provided key (ssecKey) is not supported by \
-             Engawa yet.",
-        )
-    }
-}
-
 /// Which part of which upload.
 #[derive(Debug, Clone)]
 pub struct R2Part {
@@ -410,6 +423,8 @@ pub struct R2Part {
     pub upload_id: String,
     /// 1 to 10000.
     pub part_number: u32,
+    /// The customer's key that the upload was begun with, if it was begun with one.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// A value that is coming in. Dropping it leaves nothing behind.
@@ -418,6 +433,8 @@ pub struct R2Upload<T> {
     bucket: Key,
     stage: Stage,
     target: T,
+    /// Of a value under a customer's key.
+    salt: Option<Salt>,
 }
 
 impl<T> R2Upload<T> {
@@ -451,6 +468,7 @@ impl R2Upload<R2PutRequest> {
             .write_to(&self.bucket, |reply| Write::Put {
                 request,
                 value,
+                salt: self.salt,
                 size_bytes,
                 digests: Box::new(digests),
                 reply,
@@ -478,6 +496,7 @@ impl R2Upload<R2Part> {
             key,
             upload_id,
             part_number,
+            customer_key,
         } = self.target;
         self.r2
             .write_to(&self.bucket, |reply| Write::PutPart {
@@ -486,6 +505,8 @@ impl R2Upload<R2Part> {
                 number: part_number,
                 size_bytes,
                 md5,
+                key_md5: customer_key.as_ref().map(CustomerKey::md5),
+                salt: self.salt,
                 blob,
                 reply,
             })
@@ -498,6 +519,19 @@ impl R2Upload<R2Part> {
             usage: Usage::one(UsageClass::R2ClassA).with_bytes_in(size_bytes),
         })
     }
+}
+
+/// What encrypts a new value of this key.
+fn seal(
+    customer_key: Option<&CustomerKey>,
+    key: &str,
+) -> Result<(Option<Salt>, Option<Seal>), R2Error> {
+    let Some(customer_key) = customer_key else {
+        return Ok((None, None));
+    };
+    let salt = Salt::random()?;
+    let seal = Seal::new(customer_key, salt, &rules::identity(key));
+    Ok((Some(salt), Some(seal)))
 }
 
 fn metered<T>(value: T, class: UsageClass) -> Metered<T> {

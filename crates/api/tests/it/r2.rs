@@ -218,3 +218,90 @@ async fn an_upload_that_breaks_off_leaves_the_old_object() {
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
     assert_eq!(server.object("k", &[]).await.text(), "old");
 }
+
+// control-plane-api.md 8.1; wrangler: r2/helpers/bucket.ts
+#[tokio::test]
+async fn lifecycle_rules_are_read_replaced_and_checked() {
+    let server = Server::strict().await;
+    server.post(B, json!({ "name": "bucket" })).await.result();
+    let path = format!("{B}/bucket/lifecycle");
+    let default = json!({ "rules": [{
+        "id": "Default Multipart Abort Rule", "enabled": true, "conditions": {},
+        "abortMultipartUploadsTransition": { "condition": { "type": "Age", "maxAge": 604_800 } },
+    }] });
+    assert_eq!(server.get(&path).await.result(), default);
+    let rules = json!({ "rules": [default["rules"][0], {
+        "id": "tmp", "enabled": true, "conditions": { "prefix": "tmp/" },
+        "deleteObjectsTransition": { "condition": { "type": "Age", "maxAge": 86_400 } },
+        "storageClassTransitions": [
+            { "condition": { "type": "Date", "date": "2027-01-01T00:00:00.000Z" }, "storageClass": "InfrequentAccess" },
+        ],
+    }] });
+    let put =
+        async |path: &str, body: &Value| server.send("PUT", path, &[], body.to_string()).await;
+    put(&path, &rules).await.result();
+    assert_eq!(server.get(&path).await.result(), rules);
+    for bad in [
+        json!({ "rules": [{ "id": "x" }] }),
+        json!({ "rules": [{ "id": "x", "enabled": true, "conditions": {} }] }),
+        json!([]),
+        json!("text"),
+    ] {
+        let refused = put(&path, &bad).await;
+        assert_eq!(refused.error(), (400, 10_040), "{bad}");
+        let text = refused.json()["errors"][0]["message"].to_string();
+        assert!(
+            text.starts_with("\"The JSON you provided was not well formed."),
+            "{text}"
+        );
+    }
+    assert_eq!(server.get(&path).await.result(), rules);
+    put(&path, &json!({ "rules": [] })).await.result();
+    assert_eq!(server.get(&path).await.result(), json!({ "rules": [] }));
+    let absent = format!("{B}/absent/lifecycle");
+    assert_eq!(server.get(&absent).await.error(), (404, 10_006));
+    assert_eq!(put(&absent, &rules).await.error(), (404, 10_006));
+    assert_eq!(
+        server.send("DELETE", &path, &[], "").await.error(),
+        (405, 7001)
+    );
+    // A bucket that is made again begins anew.
+    server
+        .send("DELETE", &format!("{B}/bucket"), &[], "")
+        .await
+        .result();
+    server.post(B, json!({ "name": "bucket" })).await.result();
+    assert_eq!(server.get(&path).await.result(), default);
+}
+
+// control-plane-api.md 8.1; wrangler: r2/helpers/bucket.ts
+#[tokio::test]
+async fn cors_rules_are_read_replaced_and_removed() {
+    let server = Server::strict().await;
+    server.post(B, json!({ "name": "bucket" })).await.result();
+    let path = format!("{B}/bucket/cors");
+    assert_eq!(server.get(&path).await.error(), (404, 10_059));
+    let rules = json!({ "rules": [{
+        "allowed": { "origins": ["https://a.example"], "methods": ["GET", "PUT"], "headers": ["content-type"] },
+        "exposeHeaders": ["etag"], "maxAgeSeconds": 3600,
+    }] });
+    let put =
+        async |path: &str, body: &Value| server.send("PUT", path, &[], body.to_string()).await;
+    put(&path, &rules).await.result();
+    assert_eq!(server.get(&path).await.result(), rules);
+    let s3 = json!({ "rules": [{ "AllowedOrigins": ["*"], "AllowedMethods": ["GET"] }] });
+    assert_eq!(put(&path, &s3).await.error(), (400, 10_040));
+    assert_eq!(server.get(&path).await.result(), rules);
+    server.send("DELETE", &path, &[], "").await.result();
+    assert_eq!(server.get(&path).await.error(), (404, 10_059));
+    for method in ["GET", "DELETE"] {
+        let absent = server
+            .send(method, &format!("{B}/absent/cors"), &[], "")
+            .await;
+        assert_eq!(absent.error(), (404, 10_006), "{method}");
+    }
+    assert_eq!(
+        put(&format!("{B}/absent/cors"), &rules).await.error(),
+        (404, 10_006)
+    );
+}

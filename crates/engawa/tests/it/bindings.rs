@@ -157,8 +157,8 @@ const INTENDED: &[(&str, &str, &str, &str)] = &[
     (
         "r2",
         "a customer's key",
-        "",
-        "miniflare stores it as if there were no key; here it is refused",
+        "/ssec",
+        "miniflare stores it as if there were no key",
     ),
     (
         "r2",

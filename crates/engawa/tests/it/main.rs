@@ -15,6 +15,7 @@ mod oracle;
 mod upstream_cache;
 mod upstream_d1;
 mod workers;
+mod wrangler_r2;
 
 use std::path::Path;
 

@@ -8,15 +8,17 @@ mod wire;
 use bytes::{Buf as _, Bytes, BytesMut};
 use engawa_model::{BucketName, ErrorKind};
 use engawa_storage::r2::{
-    R2Code, R2CreateMultipartRequest, R2Error, R2Get, R2GetRequest, R2ListRequest, R2Part, R2Put,
-    R2PutRequest, R2Range, R2RangeRequest, R2Upload,
+    CustomerKey, R2Code, R2CreateMultipartRequest, R2Error, R2Get, R2GetRequest, R2ListRequest,
+    R2Part, R2Put, R2PutRequest, R2Range, R2RangeRequest, R2Upload,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::Scope;
 use super::body::{self, Body, BoxError, PourError, Value};
-use wire::{Include, Operation, What, WireChecksums, WireConditional, object_json};
+use wire::{
+    Include, Operation, What, WireChecksums, WireConditional, WireSsec, object_json, ssec_json,
+};
 
 /// The JSON in front of a written value: keys, metadata, up to 1,000 keys to delete.
 const METADATA_BYTES: usize = 4 * 1024 * 1024;
@@ -62,8 +64,7 @@ async fn read(
 ) -> Result<Response<Body>, R2Error> {
     let r2 = scope.storage.r2();
     match parse(text)? {
-        Operation::Head { object, ssec } => {
-            refuse_ssec(ssec.as_ref())?;
+        Operation::Head { object } => {
             let found = r2.head(scope.account, bucket, &object).await?.value;
             let found = found.ok_or_else(|| R2Error::from(R2Code::NoSuchKey))?;
             // miniflare: bucket.worker.ts `#head`: the whole range, also without a body.
@@ -83,7 +84,6 @@ async fn read(
             only_if,
             ssec,
         } => {
-            refuse_ssec(ssec.as_ref())?;
             let range = match (range, range_header) {
                 (Some(range), _) => Some(range.into()),
                 (None, Some(header)) => Some(R2RangeRequest::Header(header)),
@@ -93,6 +93,7 @@ async fn read(
                 key: object,
                 range,
                 only_if: only_if.map(Into::into),
+                customer_key: ssec.map(WireSsec::parse).transpose()?,
             };
             match r2.get(scope.account, bucket, request).await?.value {
                 R2Get::NoSuchKey => Err(R2Error::from(R2Code::NoSuchKey)),
@@ -202,13 +203,18 @@ where
             part_number,
             ssec,
         } => {
-            let part = R2Part {
-                key: object,
-                upload_id,
-                part_number,
-            };
-            let upload = refuse_ssec(ssec.as_ref())
-                .and_then(|()| r2.begin_part(scope.account, bucket, part));
+            let upload = ssec
+                .map(WireSsec::parse)
+                .transpose()
+                .and_then(|customer_key| {
+                    let part = R2Part {
+                        key: object,
+                        upload_id,
+                        part_number,
+                        customer_key,
+                    };
+                    r2.begin_part(scope.account, bucket, part)
+                });
             let part = receive(upload, rest, content).await?.finish().await?.value;
             Ok(body::full(json!({ "etag": part.etag }).to_string().into()))
         }
@@ -235,20 +241,24 @@ async fn change(
             Ok(body::empty(StatusCode::OK))
         }
         Operation::CreateMultipartUpload { object, what } => {
-            let (http_metadata, custom_metadata, storage_class) = what.parse()?;
+            let beside = what.parse()?;
+            let key_md5 = beside.customer_key.as_ref().map(CustomerKey::md5);
             let request = R2CreateMultipartRequest {
                 key: object,
-                http_metadata,
-                custom_metadata,
-                storage_class,
+                http_metadata: beside.http_metadata,
+                custom_metadata: beside.custom_metadata,
+                storage_class: beside.storage_class,
+                customer_key: beside.customer_key,
             };
             let upload_id = r2
                 .create_multipart_upload(scope.account, bucket, request)
                 .await?
                 .value;
-            Ok(body::full(
-                json!({ "uploadId": upload_id }).to_string().into(),
-            ))
+            let mut answer = json!({ "uploadId": upload_id });
+            if let Some(key_md5) = key_md5 {
+                answer["ssec"] = ssec_json(&key_md5);
+            }
+            Ok(body::full(answer.to_string().into()))
         }
         Operation::CompleteMultipartUpload {
             object,
@@ -334,12 +344,13 @@ fn put_request(
     checksums: &WireChecksums,
 ) -> Result<R2PutRequest, R2Error> {
     let checksums = checksums.parse()?;
-    let (http_metadata, custom_metadata, storage_class) = what.parse()?;
+    let beside = what.parse()?;
     Ok(R2PutRequest {
         key,
-        http_metadata,
-        custom_metadata,
-        storage_class,
+        http_metadata: beside.http_metadata,
+        custom_metadata: beside.custom_metadata,
+        storage_class: beside.storage_class,
+        customer_key: beside.customer_key,
         only_if: only_if.map(Into::into),
         checksums,
     })
@@ -352,14 +363,6 @@ fn parse(text: &[u8]) -> Result<Operation, R2Error> {
 
 fn invalid(text: &str) -> R2Error {
     R2Error::new(R2Code::InvalidArgument, text)
-}
-
-/// Stored without the customer's key, an object would not be what was asked for.
-fn refuse_ssec(ssec: Option<&Json>) -> Result<(), R2Error> {
-    match ssec {
-        Some(_) => Err(R2Error::customer_key_unsupported()),
-        None => Ok(()),
-    }
 }
 
 /// An answer of metadata, and perhaps a value behind it.

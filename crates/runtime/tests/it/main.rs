@@ -11,3 +11,5 @@ mod load;
 mod r2;
 mod support;
 mod tail;
+mod upstream_kv;
+mod upstream_r2;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engawa_model::{
-    AccountId, AssetManifest, Binding, BindingKind, Environment, Lease, Module, ModuleKind,
+    AccountId, AssetManifest, Binding, BindingKind, Clock, Environment, Lease, Module, ModuleKind,
     ProjectKind, ProjectName, Secret, Version, WorkerCode, WorkerPool as _,
 };
 use engawa_runtime::{
@@ -30,8 +30,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct World {
     pub(crate) storage: Storage,
     pub(crate) runtime: Runtime,
-    _owner: Owner,
-    _data: tempfile::TempDir,
+    owner: Owner,
+    pub(crate) data: tempfile::TempDir,
 }
 
 /// A deployed worker.
@@ -79,8 +79,44 @@ impl World {
         capacity: CapacityLimits,
     ) -> Self {
         let data = tempfile::tempdir().unwrap();
+        Self::open(data, Clock::system(), workerd, times, capacity)
+    }
+
+    /// With a clock of the test's own.
+    pub(crate) fn at(clock: Clock) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let (times, capacity) = (WorkerTimes::default(), CapacityLimits::default());
+        Self::open(data, clock, workerd(), times, capacity)
+    }
+
+    /// Closes everything and opens the same data folder again.
+    pub(crate) async fn restart(self, clock: Clock) -> Self {
+        let Self {
+            storage,
+            runtime,
+            owner,
+            data,
+        } = self;
+        drop(runtime);
+        storage.close().await;
+        drop(owner);
+        let (times, capacity) = (WorkerTimes::default(), CapacityLimits::default());
+        Self::open(data, clock, workerd(), times, capacity)
+    }
+
+    fn open(
+        data: tempfile::TempDir,
+        clock: Clock,
+        workerd: PathBuf,
+        times: WorkerTimes,
+        capacity: CapacityLimits,
+    ) -> Self {
         let owner = Owner::acquire(data.path(), "a test").unwrap();
-        let storage = Storage::open(&owner, StorageOptions::new(data.path())).unwrap();
+        let options = StorageOptions {
+            clock,
+            ..StorageOptions::new(data.path())
+        };
+        let storage = Storage::open(&owner, options).unwrap();
         let options = RuntimeOptions {
             workerd,
             egress: Egress::development(),
@@ -91,8 +127,8 @@ impl World {
         Self {
             storage,
             runtime,
-            _owner: owner,
-            _data: data,
+            owner,
+            data,
         }
     }
 

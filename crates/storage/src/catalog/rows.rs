@@ -11,7 +11,8 @@ use crate::sqlite::Schema;
 pub(super) const SCHEMA: Schema = Schema {
     what: "a catalog",
     application_id: *b"EgCt",
-    migrations: &["
+    migrations: &[
+        "
         CREATE TABLE accounts (
             id TEXT PRIMARY KEY,
             created_at_ms INTEGER NOT NULL
@@ -50,7 +51,16 @@ pub(super) const SCHEMA: Schema = Schema {
             stamp INTEGER NOT NULL
         ) STRICT;
         INSERT INTO stamp_ceiling VALUES (1, 0);
-    "],
+    ",
+        "
+        -- Rules as JSON. lifecycle: NULL for the default one; cors: NULL for none.
+        -- swept_at_ms: when the lifecycle rules were applied last; NULL: never.
+        ALTER TABLE r2_buckets ADD COLUMN lifecycle TEXT;
+        ALTER TABLE r2_buckets ADD COLUMN cors TEXT;
+        ALTER TABLE r2_buckets ADD COLUMN swept_at_ms INTEGER;
+        CREATE INDEX r2_buckets_swept ON r2_buckets (swept_at_ms);
+    ",
+    ],
 };
 
 /// Why a transaction is rolled back.
@@ -210,6 +220,24 @@ pub(super) fn r2_row(row: &Row<'_>) -> rusqlite::Result<R2Bucket> {
         created_at_ms: ms(row, 1)?,
         storage_class: row.get(2)?,
     })
+}
+
+/// A column of JSON text, or what stands for NULL.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+    default: impl FnOnce() -> T,
+) -> rusqlite::Result<T> {
+    match row.get_ref(column)?.as_str_or_null()? {
+        None => Ok(default()),
+        Some(text) => serde_json::from_str(text).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(
+                column,
+                rusqlite::types::Type::Text,
+                Box::new(error),
+            )
+        }),
+    }
 }
 
 pub(super) fn ms(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

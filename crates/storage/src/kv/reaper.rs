@@ -6,17 +6,15 @@
 //! wait long; garbage is looked for once for each namespace and process.
 
 use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engawa_model::ErrorKind;
 use tokio::sync::oneshot;
 
 use super::file::{Context, Namespace, NamespaceFile, Read, Write};
 use crate::Error;
 use crate::pool::Files;
+use crate::ticker::Ticker;
 
 const EVERY: Duration = Duration::from_mins(1);
 
@@ -62,70 +60,11 @@ impl Open {
     }
 }
 
-/// The thread that reaps.
-pub(super) struct Reaper {
-    stop: Arc<Stop>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Stop {
-    is_set: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Reaper {
-    pub(super) fn start(context: Arc<Context>, files: Files<NamespaceFile>) -> Result<Self, Error> {
-        let stop = Arc::new(Stop::default());
-        let for_thread = stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("engawa-kv-reaper".to_owned())
-            .spawn(move || {
-                while !for_thread.wait() {
-                    reap(&context, &files, || for_thread.is_set());
-                }
-            })
-            .map_err(|error: io::Error| {
-                let message = format!("cannot start a thread: {error}");
-                Error::with_source(ErrorKind::Internal, message, error)
-            })?;
-        Ok(Self {
-            stop,
-            thread: Mutex::new(Some(thread)),
-        })
-    }
-
-    /// Ends the thread and waits for it. Blocking.
-    pub(super) fn stop(&self) {
-        *lock(&self.stop.is_set) = true;
-        self.stop.changed.notify_all();
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Stop {
-    /// Waits until it is time to reap; `true`: to stop instead.
-    fn wait(&self) -> bool {
-        let waited = self
-            .changed
-            .wait_timeout_while(lock(&self.is_set), EVERY, |is_set| !*is_set)
-            .unwrap_or_else(PoisonError::into_inner);
-        *waited.0
-    }
-
-    fn is_set(&self) -> bool {
-        *lock(&self.is_set)
-    }
+/// Starts the thread that reaps.
+pub(super) fn start(context: Arc<Context>, files: Files<NamespaceFile>) -> Result<Ticker, Error> {
+    Ticker::start("engawa-kv-reaper", EVERY, move |stop| {
+        reap(&context, &files, || stop.is_set());
+    })
 }
 
 /// Reaps every open namespace once. Blocking, and not on a storage thread.

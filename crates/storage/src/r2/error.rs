@@ -53,10 +53,14 @@ pub enum R2Code {
     BadDigest = 10037,
     /// A range outside of its object.
     InvalidRange = 10039,
+    /// Rules of a bucket that are none.
+    MalformedConfiguration = 10040,
     /// Too busy: safe to repeat.
     ServiceUnavailable = 10043,
     /// Parts that are not of equal size.
     BadUpload = 10048,
+    /// A bucket has no CORS rules.
+    NoSuchCorsConfiguration = 10059,
     /// There is such a bucket already.
     BucketConflict = 10073,
     /// An object above its limit.
@@ -73,7 +77,7 @@ impl R2Code {
     pub fn http_status(self) -> u16 {
         match self {
             Self::InternalError | Self::BadUpload => 500,
-            Self::NoSuchBucket | Self::NoSuchKey => 404,
+            Self::NoSuchBucket | Self::NoSuchKey | Self::NoSuchCorsConfiguration => 404,
             Self::BucketNotEmpty | Self::BucketConflict => 409,
             Self::PreconditionFailed => 412,
             Self::InvalidRange => 416,
@@ -89,6 +93,7 @@ impl R2Code {
             | Self::InvalidPart
             | Self::InvalidArgument
             | Self::BadDigest
+            | Self::MalformedConfiguration
             | Self::EntityTooLarge => 400,
         }
     }
@@ -120,6 +125,8 @@ impl R2Code {
             }
             Self::BadDigest => "A checksum you specified did not match what we received.",
             Self::InvalidRange => "The requested range is not satisfiable",
+            Self::MalformedConfiguration => "The JSON you provided was not well formed.",
+            Self::NoSuchCorsConfiguration => "The CORS configuration does not exist.",
             Self::ServiceUnavailable => "The service is busy. Please try again.",
             Self::BadUpload => "There was a problem with the multipart upload.",
             Self::BucketConflict => "The bucket you tried to create already exists.",
@@ -208,7 +215,10 @@ impl From<R2Error> for Error {
         let kind = match error.code {
             R2Code::InternalError => ErrorKind::Internal,
             R2Code::ServiceUnavailable => ErrorKind::Unavailable,
-            R2Code::NoSuchBucket | R2Code::NoSuchKey | R2Code::NoSuchUpload => ErrorKind::NotFound,
+            R2Code::NoSuchBucket
+            | R2Code::NoSuchKey
+            | R2Code::NoSuchUpload
+            | R2Code::NoSuchCorsConfiguration => ErrorKind::NotFound,
             R2Code::BucketNotEmpty | R2Code::BucketConflict => ErrorKind::Conflict,
             R2Code::PreconditionFailed => ErrorKind::PreconditionFailed,
             R2Code::InvalidRange => ErrorKind::RangeNotSatisfiable,
@@ -222,6 +232,7 @@ impl From<R2Error> for Error {
             | R2Code::InvalidPart
             | R2Code::InvalidArgument
             | R2Code::BadDigest
+            | R2Code::MalformedConfiguration
             | R2Code::BadUpload => ErrorKind::InvalidArgument,
         };
         Self::new(kind, error.message)

@@ -24,8 +24,10 @@ use rusqlite::{Connection, Row};
 use tokio::sync::oneshot;
 
 use super::error::R2Error;
+use super::lifecycle::{self, Due, Fate};
 use super::list;
 use super::parts::Pins;
+use super::sweep::Swept;
 use super::types::{
     HttpMetadata, R2Get, R2GetRequest, R2List, R2Object, R2Put, R2PutRequest, R2UploadedPart,
     StorageClass,
@@ -33,6 +35,7 @@ use super::types::{
 use crate::blobs::{BlobFolder, BlobId, BlobIo, Published};
 use crate::layout::{Layout, Resource};
 use crate::pool::{self, Group, Refused};
+use crate::seal::Salt;
 use crate::sqlite::{self, Schema};
 use crate::stamp::Stamps;
 use crate::{Digests, Error};
@@ -40,7 +43,8 @@ use crate::{Digests, Error};
 pub(super) const SCHEMA: Schema = Schema {
     what: "an R2 bucket",
     application_id: *b"EgR2",
-    migrations: &["
+    migrations: &[
+        "
         -- key: the canonical composition, as bytes; name: as uploaded, if that differs.
         -- One of inline_id, blob, upload says where the value is.
         CREATE TABLE objects (
@@ -82,7 +86,16 @@ pub(super) const SCHEMA: Schema = Schema {
             PRIMARY KEY (upload, number)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX parts_blob ON parts (blob) WHERE blob IS NOT NULL;
-    "],
+    ",
+        "
+        -- Values under a customer's key: the MD5 of the key, and the salt of a value that
+        -- is not in parts (see `seal`); each part has its own.
+        ALTER TABLE objects ADD COLUMN ssec_md5 BLOB;
+        ALTER TABLE objects ADD COLUMN ssec_salt BLOB;
+        ALTER TABLE uploads ADD COLUMN ssec_md5 BLOB;
+        ALTER TABLE parts ADD COLUMN ssec_salt BLOB;
+    ",
+    ],
 };
 
 pub(super) type Key = (AccountId, BucketName);
@@ -154,6 +167,8 @@ pub(super) enum Write {
     Put {
         request: Box<R2PutRequest>,
         value: Value,
+        /// Of a value under the request's customer key.
+        salt: Option<Salt>,
         size_bytes: u64,
         digests: Box<Digests>,
         reply: Reply<R2Put>,
@@ -173,6 +188,9 @@ pub(super) enum Write {
         number: u32,
         size_bytes: u64,
         md5: [u8; 16],
+        /// The MD5 of the customer's key that it is under.
+        key_md5: Option<[u8; 16]>,
+        salt: Option<Salt>,
         /// `None`: a part of no bytes.
         blob: Option<Published>,
         reply: Reply<()>,
@@ -188,6 +206,37 @@ pub(super) enum Write {
         upload: String,
         reply: Reply<()>,
     },
+    /// Aborts unfinished uploads that are due, and forgets finished ones; not all at once.
+    SweepUploads {
+        aborts: Vec<Due>,
+        reply: Reply<SweptUploads>,
+    },
+    /// Deletes or changes objects that are still of these versions.
+    SweepObjects {
+        due: Vec<DueObject>,
+        reply: Reply<Swept>,
+    },
+}
+
+pub(super) struct SweptUploads {
+    pub(super) aborted: u64,
+    /// There may be more.
+    pub(super) has_more: bool,
+}
+
+/// An object whose time has come.
+#[derive(Debug, Clone)]
+pub(super) struct DueObject {
+    pub(super) identity: Vec<u8>,
+    pub(super) version: String,
+    pub(super) fate: Fate,
+}
+
+/// A page of a bucket's keys, looked through.
+pub(super) struct DuePage {
+    pub(super) due: Vec<DueObject>,
+    /// Where the next page begins.
+    pub(super) next: Option<Vec<u8>>,
 }
 
 pub(super) enum Read {
@@ -204,6 +253,13 @@ pub(super) enum Read {
         http_metadata: bool,
         custom_metadata: bool,
         reply: Reply<R2List>,
+    },
+    /// Looks through a page of keys for objects whose time has come.
+    Due {
+        plan: Arc<lifecycle::Plan>,
+        prefix: Vec<u8>,
+        from: Vec<u8>,
+        reply: Reply<DuePage>,
     },
 }
 
@@ -265,6 +321,8 @@ impl pool::File for Bucket {
         let _ = match request {
             Write::Put { reply, .. } => reply.send(Err(error)).is_ok(),
             Write::Complete { reply, .. } => reply.send(Err(error)).is_ok(),
+            Write::SweepUploads { reply, .. } => reply.send(Err(error)).is_ok(),
+            Write::SweepObjects { reply, .. } => reply.send(Err(error)).is_ok(),
             Write::Delete { reply, .. }
             | Write::CreateUpload { reply, .. }
             | Write::PutPart { reply, .. }
@@ -278,6 +336,7 @@ impl pool::File for Bucket {
             Read::Head { reply, .. } => reply.send(Err(error)).is_ok(),
             Read::Get { reply, .. } => reply.send(Err(error)).is_ok(),
             Read::List { reply, .. } => reply.send(Err(error)).is_ok(),
+            Read::Due { reply, .. } => reply.send(Err(error)).is_ok(),
         };
     }
 }
@@ -293,7 +352,7 @@ macro_rules! columns {
     () => {
         "key, name, version, size, etag, uploaded_ms, \
          md5, sha1, sha256, sha384, sha512, http_metadata, custom_metadata, storage_class, \
-         inline_id, blob, upload"
+         ssec_md5, inline_id, blob, upload, ssec_salt"
     };
 }
 use columns;
@@ -328,18 +387,23 @@ fn object(row: &Row<'_>) -> rusqlite::Result<R2Object> {
         http_metadata: from_json(row, 11)?,
         custom_metadata: from_json(row, 12)?,
         storage_class: storage_class(row.get(13)?),
+        ssec_key_md5: row.get(14)?,
     })
 }
 
 /// Reads where the value is from a row that begins with [`columns`].
 fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-    if let Some(id) = row.get(14)? {
+    if let Some(id) = row.get(15)? {
         return Ok(Place::Inline(id));
     }
-    if let Some(blob) = optional_blob(row, 15)? {
+    if let Some(blob) = optional_blob(row, 16)? {
         return Ok(Place::Blob(blob));
     }
-    row.get(16).map(Place::Parts)
+    row.get(17).map(Place::Parts)
+}
+
+fn salt(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Salt>> {
+    Ok(row.get::<_, Option<[u8; 16]>>(column)?.map(Salt))
 }
 
 fn blob_id(bytes: &[u8]) -> rusqlite::Result<BlobId> {

@@ -2,8 +2,9 @@
 //!
 //! Keys are compared as bytes. With a delimiter, all keys that have it after the prefix
 //! fold into one entry, and the walk jumps behind the group instead of through it, so a
-//! folder of a million objects costs one look-up. A cursor is the place (the smallest key
-//! that may come next), not the last key: behind a group that is its end.
+//! folder of a million objects costs one look-up. A cursor is a place: directly behind the
+//! last key of its page, or behind the whole of the last group. So keys that are put behind
+//! it before the next page is asked for are on that page.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -84,6 +85,7 @@ impl Plan {
     pub(super) fn run(self, keys: &mut impl Ordered) -> Result<R2List, Error> {
         let mut page = R2List::default();
         let (mut included, mut total) = (0, 0);
+        let mut reached = self.from.clone();
         keys.seek(&self.from)?;
         while let Some(Entry { identity, object }) = keys.next()? {
             if !identity.starts_with(&self.prefix) {
@@ -96,20 +98,25 @@ impl Plan {
                 || (entries > 0
                     && (included + metadata > INCLUDED_BYTES || total + size > PAGE_BYTES));
             if is_full {
-                page.cursor = Some(URL_SAFE_NO_PAD.encode(&identity));
+                page.cursor = Some(URL_SAFE_NO_PAD.encode(&reached));
                 break;
             }
             total += size;
             let Some(group) = self.group(&identity) else {
                 included += metadata;
                 page.objects.push(object);
+                reached = identity;
+                reached.push(0);
                 continue;
             };
             let end = successor(group);
             page.delimited_prefixes
                 .push(String::from_utf8_lossy(group).into_owned());
             match end {
-                Some(end) => keys.seek(&end)?,
+                Some(end) => {
+                    keys.seek(&end)?;
+                    reached = end;
+                }
                 None => break,
             }
         }

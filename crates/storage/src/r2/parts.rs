@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::blobs::{BlobFolder, BlobId, BlobIo};
+use crate::seal::{CustomerKey, Salt, Seal};
 use crate::{BlobReader, Error};
 
 /// The objects of all buckets that are being read in parts, by upload id.
@@ -105,11 +106,30 @@ pub(super) fn remove_all(folder: &BlobFolder, blobs: &[BlobId]) {
     }
 }
 
+/// The bytes of one part that are wanted.
+#[derive(Clone)]
+pub(super) struct PartRange {
+    pub(super) blob: BlobId,
+    /// Of its plain bytes.
+    pub(super) range: Range<u64>,
+    /// Of a part under a customer's key.
+    pub(super) salt: Option<Salt>,
+}
+
+/// What opens the parts of an object under a customer's key.
+#[derive(Clone)]
+pub(super) struct Unseal {
+    pub(super) key: CustomerKey,
+    /// The identity of the object's key.
+    pub(super) object: String,
+}
+
 /// Reads parts one after the other.
 pub(super) struct PartsReader {
     pub(super) io: BlobIo,
     pub(super) folder: BlobFolder,
-    pub(super) waiting: VecDeque<(BlobId, Range<u64>)>,
+    pub(super) waiting: VecDeque<PartRange>,
+    pub(super) unseal: Option<Unseal>,
     pub(super) current: Option<BlobReader>,
     pub(super) _pin: Pin,
 }
@@ -130,9 +150,13 @@ impl PartsReader {
                     chunk => return chunk,
                 }
             }
-            let (blob, range) = self.waiting.front().cloned()?;
+            let PartRange { blob, range, salt } = self.waiting.front().cloned()?;
             let folder = self.folder.clone();
-            let opened = self.io.run(move || folder.open(blob, Some(range))).await;
+            let seal = salt
+                .zip(self.unseal.as_ref())
+                .map(|(salt, Unseal { key, object })| Seal::new(key, salt, object));
+            let open = move || folder.open_sealed(blob, Some(range), seal);
+            let opened = self.io.run(open).await;
             // Only now, so that a caller who stops waiting loses nothing.
             self.waiting.pop_front();
             match opened {

@@ -9,6 +9,7 @@ use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use super::error::{R2Code, R2Error, hex};
 use super::types::R2UploadedPart;
+use crate::seal::CustomerKey;
 use crate::{DigestKind, Digests};
 
 /// A key within its limit. (R2's limits page gives no lower one: an empty key passes here
@@ -46,6 +47,46 @@ pub(super) fn check_metadata(custom: &[(String, String)]) -> Result<(), R2Error>
         return Err(R2Code::MetadataTooLarge.into());
     }
     Ok(())
+}
+
+/// Whether a read came with the customer's key that the value is under, or with none if it
+/// is under none. (The texts are S3's: those of R2's binding are not published.)
+pub(super) fn check_customer_key(
+    stored_with: Option<[u8; 16]>,
+    given: Option<&CustomerKey>,
+) -> Result<(), R2Error> {
+    let message = match (stored_with, given) {
+        (None, None) => return Ok(()),
+        (Some(md5), Some(key)) if md5 == key.md5() => return Ok(()),
+        (None, Some(_)) => "The encryption parameters are not applicable to this object.",
+        (Some(_), None) => {
+            "The object was stored using a form of Server Side Encryption. The correct parameters \
+             must be provided to retrieve the object."
+        }
+        (Some(_), Some(_)) => {
+            "The provided encryption parameters did not match the ones used originally."
+        }
+    };
+    Err(R2Error::new(R2Code::InvalidArgument, message))
+}
+
+/// Whether a part came with the customer's key that its upload was begun with.
+pub(super) fn check_part_key(
+    begun_with: Option<[u8; 16]>,
+    given: Option<[u8; 16]>,
+) -> Result<(), R2Error> {
+    let message = match (begun_with, given) {
+        (begun_with, given) if begun_with == given => return Ok(()),
+        (None, _) => "The multipart upload initiate did not request encryption.",
+        (Some(_), None) => {
+            "The multipart upload initiate requested encryption. Subsequent part requests must \
+             include the appropriate encryption parameters."
+        }
+        (Some(_), Some(_)) => {
+            "The provided encryption parameters did not match the ones used originally."
+        }
+    };
+    Err(R2Error::new(R2Code::InvalidArgument, message))
 }
 
 /// The digests that a put asked to be checked, against those of what came.

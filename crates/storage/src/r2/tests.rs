@@ -1,9 +1,11 @@
 //! A bucket over real files, on a clock of the test's own.
 
+mod lifecycle;
 mod lists;
 mod objects;
 mod parts;
 mod rules;
+mod ssec;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::{Digests, Stamp};
 const NOW_MS: u64 = 1_700_000_000_500;
 /// miniflare `constants.ts`, `MIN_MULTIPART_PART_SIZE_TEST`.
 const PART_MIN: u64 = 50;
+const MAX_OPEN: usize = 4;
 
 struct World {
     r2: R2,
@@ -50,6 +53,7 @@ impl World {
             Arc::new(stamps),
             BlobIo::default(),
             pool.clone(),
+            MAX_OPEN,
             PART_MIN,
         );
         Self {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::{R2Code, R2Error, hex};
+use crate::seal::CustomerKey;
 use crate::{BlobReader, Digests, Error};
 
 /// An object without its value.
@@ -28,6 +29,8 @@ pub struct R2Object {
     pub custom_metadata: Vec<(String, String)>,
     /// Standard or infrequent access.
     pub storage_class: StorageClass,
+    /// The MD5 of the customer's key that it is encrypted with (SSE-C).
+    pub ssec_key_md5: Option<[u8; 16]>,
 }
 
 impl R2Object {
@@ -161,14 +164,12 @@ pub struct R2GetRequest {
     pub range: Option<R2RangeRequest>,
     /// Checked before the range.
     pub only_if: Option<R2Conditional>,
+    /// The customer's key that it was stored with, exactly if it was stored with one.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The outcome of a read.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for each request, and taken apart at once"
-)]
 pub enum R2Get {
     /// There is no such object: 404, code 10007.
     NoSuchKey,
@@ -206,6 +207,8 @@ pub struct R2PutRequest {
     pub only_if: Option<R2Conditional>,
     /// What the value's digests must be. On Cloudflare at most one is given.
     pub checksums: Digests,
+    /// Encrypt the value with it.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The outcome of a put.
@@ -262,6 +265,8 @@ pub struct R2CreateMultipartRequest {
     pub custom_metadata: Vec<(String, String)>,
     /// Standard or infrequent access.
     pub storage_class: StorageClass,
+    /// Encrypt every part with it; it must be given again with each.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// A part, as the client that uploaded it remembers it.
@@ -285,7 +290,7 @@ pub struct R2Body {
 pub(super) enum BodySource {
     Bytes(Bytes),
     Blob(BlobReader),
-    Parts(super::parts::PartsReader),
+    Parts(Box<super::parts::PartsReader>),
 }
 
 impl R2Body {

@@ -2,14 +2,12 @@
 
 use engawa_storage::Digests;
 use engawa_storage::r2::{
-    HttpMetadata, R2Code, R2Conditional, R2Error, R2Etag, R2Object, R2Range, R2RangeRequest,
-    R2UploadedPart, StorageClass,
+    CustomerKey, HttpMetadata, R2Code, R2Conditional, R2Error, R2Etag, R2Object, R2Range,
+    R2RangeRequest, R2UploadedPart, StorageClass,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value as Json, json};
-
-use super::refuse_ssec;
 
 /// An operation as the runtime writes it. 64-bit numbers are strings.
 #[derive(Deserialize)]
@@ -21,7 +19,6 @@ use super::refuse_ssec;
 pub(super) enum Operation {
     Head {
         object: String,
-        ssec: Option<Json>,
     },
     #[serde(rename_all = "camelCase")]
     Get {
@@ -29,7 +26,7 @@ pub(super) enum Operation {
         range: Option<WireRange>,
         range_header: Option<String>,
         only_if: Option<WireConditional>,
-        ssec: Option<Json>,
+        ssec: Option<WireSsec>,
     },
     #[serde(rename_all = "camelCase")]
     Put {
@@ -67,7 +64,7 @@ pub(super) enum Operation {
         object: String,
         upload_id: String,
         part_number: u32,
-        ssec: Option<Json>,
+        ssec: Option<WireSsec>,
     },
     #[serde(rename_all = "camelCase")]
     CompleteMultipartUpload {
@@ -89,7 +86,13 @@ pub(super) struct What {
     custom_fields: Vec<CustomField>,
     http_fields: WireHttp,
     storage_class: String,
-    ssec: Option<Json>,
+    ssec: Option<WireSsec>,
+}
+
+/// A customer's key: 64 hex digits.
+#[derive(Deserialize)]
+pub(super) struct WireSsec {
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -176,6 +179,9 @@ pub(super) fn object_json(object: &R2Object, range: Option<R2Range>, include: In
         "checksums": checksums_json(&object.checksums),
         "storageClass": object.storage_class.as_str(),
     });
+    if let Some(key_md5) = &object.ssec_key_md5 {
+        answer["ssec"] = ssec_json(key_md5);
+    }
     if include.http {
         answer["httpFields"] = http_json(&object.http_metadata);
     }
@@ -192,6 +198,11 @@ pub(super) fn object_json(object: &R2Object, range: Option<R2Range>, include: In
             json!({ "offset": range.offset.to_string(), "length": range.length.to_string() });
     }
     answer
+}
+
+/// Which key a value is under.
+pub(super) fn ssec_json(key_md5: &[u8; 16]) -> Json {
+    json!({ "algorithm": "AES256", "keyMd5": hex(key_md5) })
 }
 
 fn http_json(http: &HttpMetadata) -> Json {
@@ -225,12 +236,29 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-pub(super) type StoredBeside = (HttpMetadata, Vec<(String, String)>, StorageClass);
+pub(super) struct StoredBeside {
+    pub(super) http_metadata: HttpMetadata,
+    pub(super) custom_metadata: Vec<(String, String)>,
+    pub(super) storage_class: StorageClass,
+    pub(super) customer_key: Option<CustomerKey>,
+}
+
+impl WireSsec {
+    pub(super) fn parse(self) -> Result<CustomerKey, R2Error> {
+        // The text is the runtime's, which lets nothing else through.
+        let invalid = |_| {
+            R2Error::new(
+                R2Code::InvalidArgument,
+                "SSE-C Key must be 32 bytes in length",
+            )
+        };
+        from_hex(&self.key).map(CustomerKey::new).map_err(invalid)
+    }
+}
 
 impl What {
     pub(super) fn parse(self) -> Result<StoredBeside, R2Error> {
-        refuse_ssec(self.ssec.as_ref())?;
-        let http = HttpMetadata {
+        let http_metadata = HttpMetadata {
             content_type: self.http_fields.content_type,
             content_language: self.http_fields.content_language,
             content_disposition: self.http_fields.content_disposition,
@@ -238,12 +266,17 @@ impl What {
             cache_control: self.http_fields.cache_control,
             cache_expiry_ms: self.http_fields.cache_expiry,
         };
-        let custom = self
+        let custom_metadata = self
             .custom_fields
             .into_iter()
             .map(|field| (field.k, field.v))
             .collect();
-        Ok((http, custom, StorageClass::parse(&self.storage_class)?))
+        Ok(StoredBeside {
+            http_metadata,
+            custom_metadata,
+            storage_class: StorageClass::parse(&self.storage_class)?,
+            customer_key: self.ssec.map(WireSsec::parse).transpose()?,
+        })
     }
 }
 

@@ -6,13 +6,18 @@ use bytes::Bytes;
 use engawa_model::ErrorKind;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{Place, Read, Reader, columns, object, optional_blob, place, unsigned};
+use super::{
+    DueObject, DuePage, Place, Read, Reader, columns, object, optional_blob, place, salt,
+    storage_class, unsigned,
+};
 use crate::r2::conditional::{self, Checked, Subject};
 use crate::r2::error::R2Error;
+use crate::r2::lifecycle;
 use crate::r2::list::{Entry, Ordered};
-use crate::r2::parts::PartsReader;
+use crate::r2::parts::{PartRange, PartsReader, Unseal};
 use crate::r2::types::{BodySource, HttpMetadata, R2Body, R2Get, R2GetRequest, R2Object, R2Range};
 use crate::r2::{range, rules};
+use crate::seal::{Salt, Seal};
 use crate::{Error, sqlite};
 
 /// How often a read looks again when its value went between row and file. Each time
@@ -42,6 +47,12 @@ pub(super) fn run(reader: &mut Reader, request: Read) {
             let page = plan.run(&mut keys).map_err(R2Error::from);
             reply.send(page).is_ok()
         }
+        Read::Due {
+            plan,
+            prefix,
+            from,
+            reply,
+        } => reply.send(due(reader, &plan, &prefix, &from)).is_ok(),
     };
 }
 
@@ -86,9 +97,19 @@ fn head(reader: &Reader, key: &str) -> Result<Option<R2Object>, R2Error> {
 fn get(reader: &Reader, request: &R2GetRequest) -> Result<R2Get, R2Error> {
     let identity = rules::identity(&request.key);
     for _ in 0..ATTEMPTS {
-        let Some((object, place, inline)) = find(reader, identity.as_bytes())? else {
+        let Some(Found {
+            object,
+            place,
+            salt,
+            inline,
+        }) = find(reader, identity.as_bytes())?
+        else {
             return Ok(R2Get::NoSuchKey);
         };
+        rules::check_customer_key(object.ssec_key_md5, request.customer_key.as_ref())?;
+        let seal = salt
+            .zip(request.customer_key.as_ref())
+            .map(|(salt, key)| Seal::new(key, salt, &identity));
         if let Some(conditions) = &request.only_if {
             let subject = Subject {
                 etag: &object.etag,
@@ -104,16 +125,28 @@ fn get(reader: &Reader, request: &R2GetRequest) -> Result<R2Get, R2Error> {
         }
         let range = range::resolve(request.range.as_ref(), object.size_bytes)?;
         let source = match place {
-            Place::Inline(_) => Some(BodySource::Bytes(inline_range(&inline, range)?)),
+            Place::Inline(_) => {
+                let value = match &seal {
+                    Some(seal) => seal.open_whole(inline)?,
+                    None => inline,
+                };
+                Some(BodySource::Bytes(inline_range(&value, range)?))
+            }
             Place::Blob(blob) => {
                 let bytes = range.offset..range.offset + range.length;
-                match reader.shared.folder.open(blob, Some(bytes)) {
+                match reader.shared.folder.open_sealed(blob, Some(bytes), seal) {
                     Ok(blob) => Some(BodySource::Blob(blob)),
                     Err(error) if error.kind() == ErrorKind::NotFound => None,
                     Err(error) => return Err(error.into()),
                 }
             }
-            Place::Parts(upload) => open_parts(reader, identity.as_bytes(), &upload, range)?,
+            Place::Parts(upload) => {
+                let unseal = request.customer_key.as_ref().map(|key| Unseal {
+                    key: key.clone(),
+                    object: identity.clone().into_owned(),
+                });
+                open_parts(reader, identity.as_bytes(), &upload, range, unseal)?
+            }
         };
         if let Some(source) = source {
             let body = R2Body {
@@ -134,7 +167,14 @@ fn get(reader: &Reader, request: &R2GetRequest) -> Result<R2Get, R2Error> {
     Err(Error::new(ErrorKind::Corrupt, message).into())
 }
 
-type Found = (R2Object, Place, Bytes);
+struct Found {
+    object: R2Object,
+    place: Place,
+    /// Of a value under a customer's key that is not in parts.
+    salt: Option<Salt>,
+    /// The value as it lies in a row; empty if it lies elsewhere.
+    inline: Bytes,
+}
 
 /// The object and, if it lies in a row, its value: one statement, so one state.
 fn find(reader: &Reader, identity: &[u8]) -> Result<Option<Found>, Error> {
@@ -149,12 +189,13 @@ fn find(reader: &Reader, identity: &[u8]) -> Result<Option<Found>, Error> {
         .and_then(|mut select| {
             select
                 .query_row([identity], |row| {
-                    let value = row.get_ref(17)?.as_blob_or_null()?;
-                    Ok((
-                        object(row)?,
-                        place(row)?,
-                        Bytes::copy_from_slice(value.unwrap_or_default()),
-                    ))
+                    let value = row.get_ref(19)?.as_blob_or_null()?;
+                    Ok(Found {
+                        object: object(row)?,
+                        place: place(row)?,
+                        salt: salt(row, 18)?,
+                        inline: Bytes::copy_from_slice(value.unwrap_or_default()),
+                    })
                 })
                 .optional()
         })
@@ -181,6 +222,7 @@ fn open_parts(
     identity: &[u8],
     upload: &str,
     range: R2Range,
+    unseal: Option<Unseal>,
 ) -> Result<Option<BodySource>, Error> {
     let shared = &reader.shared;
     let pin = shared.context.pins.pin(upload, &shared.folder);
@@ -196,7 +238,7 @@ fn open_parts(
     let mut waiting = VecDeque::new();
     let end = range.offset + range.length;
     let mut select = read
-        .prepare_cached("SELECT size, blob FROM parts WHERE upload = ?1 ORDER BY number")
+        .prepare_cached("SELECT size, blob, ssec_salt FROM parts WHERE upload = ?1 ORDER BY number")
         .map_err(failed)?;
     let mut rows = select.query([upload]).map_err(failed)?;
     let mut start = 0;
@@ -207,20 +249,74 @@ fn open_parts(
             let blob = optional_blob(row, 1)
                 .and_then(|blob| blob.ok_or(rusqlite::Error::InvalidQuery))
                 .map_err(failed)?;
-            waiting.push_back((blob, from - start..to - start));
+            waiting.push_back(PartRange {
+                blob,
+                range: from - start..to - start,
+                salt: salt(row, 2).map_err(failed)?,
+            });
         }
         start += size;
     }
     drop(rows);
     drop(select);
     read.finish().map_err(failed)?;
-    Ok(Some(BodySource::Parts(PartsReader {
+    Ok(Some(BodySource::Parts(Box::new(PartsReader {
         io: shared.context.io.clone(),
         folder: shared.folder.clone(),
         waiting,
+        unseal,
         current: None,
         _pin: pin,
-    })))
+    }))))
+}
+
+/// Keys that a sweep looks at in one turn.
+const SWEPT_KEYS: usize = 1000;
+
+/// The objects from a place on whose time has come.
+fn due(
+    reader: &Reader,
+    plan: &lifecycle::Plan,
+    prefix: &[u8],
+    from: &[u8],
+) -> Result<DuePage, R2Error> {
+    let failed = |error| R2Error::from(reader.failed(error));
+    let mut select = reader
+        .connection
+        .prepare_cached(
+            "SELECT key, version, uploaded_ms, storage_class FROM objects WHERE key >= ?1 \
+             ORDER BY key LIMIT ?2",
+        )
+        .map_err(failed)?;
+    let limit = i64::try_from(SWEPT_KEYS).unwrap_or(i64::MAX);
+    let mut rows = select.query(params![from, limit]).map_err(failed)?;
+    let mut page = DuePage {
+        due: Vec::new(),
+        next: None,
+    };
+    let (mut seen, mut last) = (0, Vec::new());
+    while let Some(row) = rows.next().map_err(failed)? {
+        let identity: Vec<u8> = row.get(0).map_err(failed)?;
+        if !identity.starts_with(prefix) {
+            return Ok(page);
+        }
+        let uploaded_ms = row.get(2).map(unsigned).map_err(failed)?;
+        let class = row.get(3).map(storage_class).map_err(failed)?;
+        if let Some(fate) = plan.fate(&identity, uploaded_ms, class) {
+            page.due.push(DueObject {
+                identity: identity.clone(),
+                version: row.get(1).map_err(failed)?,
+                fate,
+            });
+        }
+        seen += 1;
+        last = identity;
+    }
+    if seen == SWEPT_KEYS {
+        last.push(0);
+        page.next = Some(last);
+    }
+    Ok(page)
 }
 
 /// Rows that a list asks for at once: few at first, since a delimiter may jump.

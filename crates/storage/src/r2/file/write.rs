@@ -4,25 +4,29 @@ use engawa_model::ErrorKind;
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Bucket, Place, Reply, Shared, Value, Write, columns, custom_json, http_json, object,
-    optional_blob, place, signed, spelling, stored_class, unsigned,
+    Bucket, DueObject, Place, Reply, Shared, SweptUploads, Value, Write, columns, custom_json,
+    http_json, object, optional_blob, place, signed, spelling, stored_class, unsigned,
 };
 use crate::blobs::{BlobId, Published};
 use crate::pool::{File as _, Group};
 use crate::r2::conditional::{self, Checked, Subject};
 use crate::r2::error::{R2Code, R2Error, hex};
+use crate::r2::lifecycle::{Due, Fate};
 use crate::r2::parts;
 use crate::r2::rules::{self, StoredPart};
+use crate::r2::sweep::Swept;
 use crate::r2::types::{
-    R2CreateMultipartRequest, R2Object, R2Put, R2PutRequest, R2UploadedPart, single_etag,
+    R2CreateMultipartRequest, R2Object, R2Put, R2PutRequest, R2UploadedPart, StorageClass,
+    single_etag,
 };
+use crate::seal::{CustomerKey, Salt};
 use crate::{Digests, Error, sqlite};
 
-/// Unfinished uploads are aborted after seven days (docs: r2 object lifecycles, the
-/// default rule). Done when another one is created.
-const UPLOAD_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
-/// How many old uploads are cleared at once.
-const CLEARED_UPLOADS: i64 = 16;
+/// How long it is known of a finished upload that it was there: a client that completes it
+/// again is told so.
+const FORGOTTEN_AFTER_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// How many uploads a sweep aborts or forgets in one transaction.
+const SWEPT_UPLOADS: usize = 64;
 
 /// Executes, commits and answers. `false`: the file is not to be trusted any more.
 pub(super) fn run_group(bucket: &mut Bucket, group: &mut Group<'_, Bucket>) -> bool {
@@ -168,11 +172,12 @@ impl<'a> Writer<'a> {
             Write::Put {
                 request,
                 value,
+                salt,
                 size_bytes,
                 digests,
                 reply,
             } => writer.run(reply, |writer| {
-                writer.put(&request, value, size_bytes, &digests)
+                writer.put(&request, value, salt, size_bytes, &digests)
             }),
             Write::Delete { keys, reply } => writer.run(reply, |writer| writer.delete(&keys)),
             Write::CreateUpload { id, request, reply } => {
@@ -184,6 +189,8 @@ impl<'a> Writer<'a> {
                 number,
                 size_bytes,
                 md5,
+                key_md5,
+                salt,
                 blob,
                 reply,
             } => writer.run(reply, |writer| {
@@ -192,8 +199,15 @@ impl<'a> Writer<'a> {
                     size_bytes,
                     md5,
                 };
-                writer.put_part(&key, &upload, &part, blob)
+                writer.check_part_key(&key, &upload, key_md5)?;
+                writer.put_part(&upload, &part, salt, blob)
             }),
+            Write::SweepUploads { aborts, reply } => {
+                writer.run(reply, |writer| writer.sweep_uploads(&aborts))
+            }
+            Write::SweepObjects { due, reply } => {
+                writer.run(reply, |writer| writer.sweep_objects(&due))
+            }
             Write::Complete {
                 key,
                 upload,
@@ -260,6 +274,7 @@ impl<'a> Writer<'a> {
         &mut self,
         request: &R2PutRequest,
         value: Value,
+        salt: Option<Salt>,
         size_bytes: u64,
         digests: &Digests,
     ) -> Result<R2Put, R2Error> {
@@ -303,8 +318,9 @@ impl<'a> Writer<'a> {
             http_metadata: request.http_metadata.clone(),
             custom_metadata: request.custom_metadata.clone(),
             storage_class: request.storage_class,
+            ssec_key_md5: request.customer_key.as_ref().map(CustomerKey::md5),
         };
-        self.store(&identity, &object, &place)?;
+        self.store(&identity, &object, &place, salt)?;
         Ok(R2Put::Stored(object))
     }
 
@@ -325,10 +341,10 @@ impl<'a> Writer<'a> {
         request: &R2CreateMultipartRequest,
     ) -> Result<(), R2Error> {
         let now_ms = self.shared.context.clock.now_ms();
-        self.clear_old_uploads(now_ms)?;
         let identity = rules::identity(&request.key);
         self.change(
-            "INSERT INTO uploads VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)",
+            "INSERT INTO uploads (id, key, name, http_metadata, custom_metadata, storage_class, \
+             state, created_ms, ssec_md5) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8)",
             params![
                 id,
                 identity.as_bytes(),
@@ -337,46 +353,114 @@ impl<'a> Writer<'a> {
                 custom_json(&request.custom_metadata),
                 stored_class(request.storage_class),
                 signed(now_ms),
+                request.customer_key.as_ref().map(CustomerKey::md5),
             ],
         )?;
         Ok(())
     }
 
-    /// Aborts uploads that nobody finished, and forgets finished ones.
-    fn clear_old_uploads(&mut self, now_ms: u64) -> Result<(), R2Error> {
-        let before = signed(now_ms.saturating_sub(UPLOAD_AGE_MS));
-        let old: Vec<String> = self
-            .transaction
-            .prepare_cached("SELECT id FROM uploads WHERE state = 0 AND created_ms < ?1 LIMIT ?2")
-            .and_then(|mut select| {
-                select
-                    .query_map([before, CLEARED_UPLOADS], |row| row.get(0))?
-                    .collect()
-            })
-            .map_err(|error| self.failed(error))?;
-        for upload in old {
-            self.drop_parts(&upload)?;
-            self.finish_upload(&upload, 2)?;
+    /// Aborts uploads whose time has come, and forgets finished ones.
+    fn sweep_uploads(&mut self, aborts: &[Due]) -> Result<SweptUploads, R2Error> {
+        let limit = i64::try_from(SWEPT_UPLOADS).unwrap_or(i64::MAX);
+        let mut old: Vec<String> = Vec::new();
+        for Due { prefix, until_ms } in aborts {
+            let found = self
+                .transaction
+                .prepare_cached(
+                    "SELECT id FROM uploads WHERE state = 0 AND created_ms <= ?1 \
+                     AND substr(key, 1, length(?2)) = ?2 LIMIT ?3",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map(params![signed(*until_ms), prefix, limit], |row| row.get(0))?
+                        .collect::<rusqlite::Result<Vec<String>>>()
+                })
+                .map_err(|error| self.failed(error))?;
+            old.extend(found);
+            if old.len() >= SWEPT_UPLOADS {
+                break;
+            }
         }
-        self.change(
+        old.sort_unstable();
+        old.dedup();
+        for upload in &old {
+            self.drop_parts(upload)?;
+            self.finish_upload(upload, 2)?;
+        }
+        let now_ms = self.shared.context.clock.now_ms();
+        let before = signed(now_ms.saturating_sub(FORGOTTEN_AFTER_MS));
+        let forgotten = self.change(
             "DELETE FROM uploads WHERE id IN \
              (SELECT id FROM uploads WHERE state > 0 AND created_ms < ?1 LIMIT ?2)",
-            [before - signed(UPLOAD_AGE_MS), CLEARED_UPLOADS],
+            [before, limit],
         )?;
-        Ok(())
+        Ok(SweptUploads {
+            aborted: old.len() as u64,
+            has_more: old.len() >= SWEPT_UPLOADS || forgotten >= SWEPT_UPLOADS,
+        })
+    }
+
+    /// Deletes or changes objects that are still what they were when they were looked at.
+    fn sweep_objects(&mut self, due: &[DueObject]) -> Result<Swept, R2Error> {
+        let mut swept = Swept::default();
+        for DueObject {
+            identity,
+            version,
+            fate,
+        } in due
+        {
+            let Some((_, place)) = self
+                .find(identity)?
+                .filter(|(object, _)| object.version == *version)
+            else {
+                continue;
+            };
+            match fate {
+                Fate::Delete => {
+                    self.drop_value(place)?;
+                    self.change("DELETE FROM objects WHERE key = ?1", [identity])?;
+                    swept.deleted += 1;
+                }
+                Fate::ToInfrequentAccess => {
+                    let stamp = self.shared.context.stamps.next()?;
+                    let class = stored_class(StorageClass::InfrequentAccess);
+                    self.change(
+                        "UPDATE objects SET storage_class = ?2, stamp = ?3 WHERE key = ?1",
+                        params![identity, class, stamp.to_sql()],
+                    )?;
+                    swept.moved += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Whether a part may be added: its upload is open, and begun with the same customer's
+    /// key, or none.
+    fn check_part_key(
+        &self,
+        key: &str,
+        upload: &str,
+        key_md5: Option<[u8; 16]>,
+    ) -> Result<(), R2Error> {
+        if self.upload_state(key, upload)? != Some(0) {
+            return Err(R2Code::NoSuchUpload.into());
+        }
+        let begun_with: Option<[u8; 16]> = self
+            .transaction
+            .prepare_cached("SELECT ssec_md5 FROM uploads WHERE id = ?1")
+            .and_then(|mut select| select.query_row([upload], |row| row.get(0)))
+            .map_err(|error| self.failed(error))?;
+        rules::check_part_key(begun_with, key_md5)
     }
 
     fn put_part(
         &mut self,
-        key: &str,
         upload: &str,
         part: &StoredPart,
+        salt: Option<Salt>,
         blob: Option<Published>,
     ) -> Result<(), R2Error> {
-        match self.upload_state(key, upload)? {
-            Some(0) => {}
-            _ => return Err(R2Code::NoSuchUpload.into()),
-        }
         let old = self
             .transaction
             .prepare_cached("SELECT blob FROM parts WHERE upload = ?1 AND number = ?2")
@@ -389,13 +473,15 @@ impl<'a> Writer<'a> {
         self.dropped.extend(old.flatten().map(Dropped::Blob));
         let blob = blob.map(|blob| self.name(blob));
         self.change(
-            "INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO parts (upload, number, size, md5, blob, ssec_salt) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 upload,
                 part.number,
                 signed(part.size_bytes),
                 part.md5,
                 blob.as_ref().map(BlobId::as_bytes),
+                salt.map(|salt| salt.0),
             ],
         )?;
         Ok(())
@@ -445,7 +531,7 @@ impl<'a> Writer<'a> {
         object.size_bytes = parts.iter().map(|part| part.size_bytes).sum();
         object.etag = rules::multipart_etag(&parts);
         object.uploaded_ms = self.shared.context.clock.now_ms();
-        self.store(&identity, &object, &Place::Parts(upload.to_owned()))?;
+        self.store(&identity, &object, &Place::Parts(upload.to_owned()), None)?;
         Ok(object)
     }
 
@@ -476,7 +562,13 @@ impl<'a> Writer<'a> {
             .map_err(|error| self.failed(error))
     }
 
-    fn store(&self, identity: &str, object: &R2Object, place: &Place) -> Result<(), R2Error> {
+    fn store(
+        &self,
+        identity: &str,
+        object: &R2Object,
+        place: &Place,
+        salt: Option<Salt>,
+    ) -> Result<(), R2Error> {
         let stamp = self.shared.context.stamps.next()?;
         let (inline, blob, upload) = match place {
             Place::Inline(id) => (Some(*id), None, None),
@@ -489,7 +581,7 @@ impl<'a> Writer<'a> {
                 "INSERT OR REPLACE INTO objects (",
                 columns!(),
                 ", stamp) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-                 ?15, ?16, ?17, ?18)"
+                 ?15, ?16, ?17, ?18, ?19, ?20)"
             ),
             params![
                 identity.as_bytes(),
@@ -506,9 +598,11 @@ impl<'a> Writer<'a> {
                 http_json(&object.http_metadata),
                 custom_json(&object.custom_metadata),
                 stored_class(object.storage_class),
+                object.ssec_key_md5,
                 inline,
                 blob,
                 upload,
+                salt.map(|salt| salt.0),
                 stamp.to_sql(),
             ],
         )?;
@@ -590,7 +684,8 @@ impl<'a> Writer<'a> {
         self.transaction
             .prepare_cached(
                 "SELECT key, name, '', 0, '', 0, NULL, NULL, NULL, NULL, NULL, \
-                 http_metadata, custom_metadata, storage_class FROM uploads WHERE id = ?1",
+                 http_metadata, custom_metadata, storage_class, ssec_md5 \
+                 FROM uploads WHERE id = ?1",
             )
             .and_then(|mut select| select.query_row([upload], object))
             .map_err(|error| self.failed(error))

@@ -38,6 +38,7 @@ fn named(key: &str) -> R2Object {
         http_metadata: HttpMetadata::default(),
         custom_metadata: Vec::new(),
         storage_class: StorageClass::Standard,
+        ssec_key_md5: None,
     }
 }
 

@@ -134,7 +134,7 @@ fn only_if(key: &str, only_if: R2Conditional) -> R2GetRequest {
     R2GetRequest {
         key: key.into(),
         only_if: Some(only_if),
-        range: None,
+        ..R2GetRequest::default()
     }
 }
 
@@ -262,7 +262,7 @@ async fn ranges_of_small_and_of_large_values() {
                     offset: Some(offset as u64),
                     length: Some(length as u64),
                 }),
-                only_if: None,
+                ..R2GetRequest::default()
             };
             let R2Get::Found {
                 object,
@@ -394,7 +394,7 @@ async fn each_call_says_what_it_cost() {
     let get = R2GetRequest {
         key: "k".into(),
         range: Some(R2RangeRequest::Suffix(2)),
-        only_if: None,
+        ..R2GetRequest::default()
     };
     let get = world.r2.get(account, bucket, get).await.unwrap().usage;
     assert_eq!((get.class, get.bytes_out), (UsageClass::R2ClassB, 2));
