@@ -10,7 +10,9 @@ mod http;
 mod life;
 mod local;
 mod oracle;
+mod precompressed;
 mod workers;
+mod workers_assets;
 
 use std::path::Path;
 
