@@ -243,7 +243,7 @@ async fn read_asset(file: &AssetFile) -> anyhow::Result<Option<NewAsset>> {
         let (path, extension) = (path.clone(), extension.clone());
         move || {
             let bytes = std::fs::read(path)?;
-            let key = engawa_storage::asset_key(&bytes, &extension);
+            let key = engawa_model::asset_key(&bytes, &extension);
             Ok::<_, std::io::Error>((bytes, key))
         }
     });
@@ -327,7 +327,10 @@ fn build(
     let (config, mut diagnostics) = Project::load(dir, &options)?;
     let dev_vars = DevVars::load(&config.root, env)?;
     paths.extend(dev_vars.files.iter().cloned());
-    let output_dir = config.pages_build_output_dir.as_deref();
+    let output_dir = config
+        .pages_build_output_dir
+        .as_deref()
+        .or(config.assets.as_ref().map(|assets| &*assets.directory));
     *serves_root = output_dir.is_some_and(|output| is_same_folder(&config.root.join(output), dir));
     for name in config.shadowed_dev_vars(&dev_vars) {
         let text =

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::build::{Prepared, Projects};
 use crate::control::{self, Control};
 use crate::platform::{DRAIN, Deployment, Platform, drain};
+use crate::precompress::Precompressor;
 use crate::state;
 use crate::terminal;
 use crate::tools::Tools;
@@ -99,8 +100,11 @@ pub(crate) async fn dev(options: DevOptions) -> anyhow::Result<()> {
         place,
     )?;
 
+    let precompressor =
+        Precompressor::start(platform.storage().clone()).context("cannot start a thread")?;
     let mut session = Session {
         platform,
+        precompressor,
         projects: Projects::new(&tools, project_dir, options.env, Clock::system())?,
         signals: DevSignals::new(),
         live: None,
@@ -182,6 +186,7 @@ async fn own(state_dir: &Path) -> anyhow::Result<Owner> {
 
 struct Session {
     platform: Platform,
+    precompressor: Precompressor,
     projects: Projects,
     signals: DevSignals,
     live: Option<Deployment>,
@@ -244,8 +249,10 @@ impl Session {
                     terminal::note(&warning.to_string());
                 }
                 self.generation += 1;
+                let site = Arc::clone(&deployment.site);
                 let old = self.live.replace(deployment);
                 self.publish();
+                self.precompressor.turn_to(site);
                 self.signals.set(BuildState::Ok {
                     generation: self.generation,
                 });
@@ -356,6 +363,7 @@ impl Session {
             self.lingering.iter().for_each(Lingering::hurry);
         }
         self.platform.table().publish(RouteTable::default());
+        drop(self.precompressor);
         self.platform.close().await;
     }
 }

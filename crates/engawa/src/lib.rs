@@ -10,6 +10,7 @@ mod control;
 mod dev;
 mod local;
 mod platform;
+mod precompress;
 mod state;
 mod terminal;
 mod tools;

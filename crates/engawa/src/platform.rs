@@ -13,7 +13,7 @@ use engawa_gateway::{
     Answer, AssetFiles, Body, ConnInfo, DataPlane, FileCache, Gateway, ListenerGuard, Place,
     RouteTableHandle, ServeOptions, Service, Site, SiteOptions,
 };
-use engawa_model::{AccountId, BindingKind, ErrorKind, ProjectName, Version, WorkerPool};
+use engawa_model::{AccountId, BindingKind, Encoding, ErrorKind, ProjectName, Version, WorkerPool};
 use engawa_runtime::{
     Bindings, Host, LocalFuture, LogLevel, Pool, Runtime, RuntimeOptions, WorkerLog,
 };
@@ -291,13 +291,24 @@ struct StoredAssets {
 
 impl AssetFiles for StoredAssets {
     fn open(&self, key: &str) -> io::Result<File> {
-        self.storage
-            .assets()
+        let assets = self.storage.assets();
+        assets
             .open(&self.account, &self.project, key)
-            .map_err(|error| match error.kind() {
-                ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, error),
-                _ => io::Error::other(error),
-            })
+            .map_err(to_io)
+    }
+
+    fn open_encoded(&self, key: &str, encoding: Encoding) -> io::Result<File> {
+        let assets = self.storage.assets();
+        assets
+            .open_encoded(&self.account, &self.project, key, encoding)
+            .map_err(to_io)
+    }
+}
+
+fn to_io(error: engawa_storage::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, error),
+        _ => io::Error::other(error),
     }
 }
 

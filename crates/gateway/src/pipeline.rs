@@ -4,7 +4,7 @@
 //! `/cdn-cgi/*` → assets or worker → headers and error page → meter and log.
 //!
 //! Not built yet, each with its place: cache look-up (before assets or worker), images and
-//! compression (after it).
+//! compression of what workers answer (after it).
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::host;
 use crate::meter::{Measure, Meter};
 use crate::plane::{Answer, ConnInfo, Peer, Service};
 use crate::proxy::{self, ClosedByWorker, ProxyError};
-use crate::table::{Found, RouteTableHandle, Site, set_host, workers_assets_missing};
+use crate::table::{Destination, Found, RouteTableHandle, Site, set_host};
 use crate::wiring;
 
 /// The longest URL (docs: workers limits).
@@ -127,41 +127,35 @@ impl Service for Gateway {
         };
 
         // Assets or worker.
-        let worker = site.goes_to_worker(target.path());
+        // A page that gets development's script is sent as it is.
+        let destination = site.route(&request, &target, host, context.inject.is_none());
         if let Some(measure) = &mut context.measure {
-            measure.of_site(&site.version.deployment, &context.ray, worker.is_some());
+            let worker = matches!(destination, Destination::Worker(_));
+            measure.of_site(&site.version.deployment, &context.ray, worker);
         }
-        if let Some(worker) = worker {
-            let worker = Arc::clone(worker);
-            let site = Arc::clone(site);
-            let connection = Arc::clone(connection);
-            let in_dev = table.dev.is_some();
-            return Answer::later(async move {
-                let exchange = Exchange {
-                    site,
-                    worker,
-                    connection,
-                    in_dev,
-                };
-                let response = exchange.run(request, &target, &context.ray).await;
-                context.finish(response)
-            });
-        }
-        let decided = site.decide_asset(
-            request.method(),
-            request.headers(),
-            request.uri(),
-            &target,
-            host,
-        );
-        match decided {
-            None => Answer::Ready(context.finish(workers_assets_missing())),
-            Some(AssetAnswer {
+        match destination {
+            Destination::Worker(worker) => {
+                let worker = Arc::clone(worker);
+                let site = Arc::clone(site);
+                let connection = Arc::clone(connection);
+                let in_dev = table.dev.is_some();
+                Answer::later(async move {
+                    let exchange = Exchange {
+                        site,
+                        worker,
+                        connection,
+                        in_dev,
+                    };
+                    let response = exchange.run(request, &target, &context.ray).await;
+                    context.finish(response)
+                })
+            }
+            Destination::Assets(AssetAnswer {
                 status,
                 headers,
                 body: AssetBody::Bytes(bytes),
             }) => Answer::Ready(context.finish(assemble(status, headers, Body::full(bytes)))),
-            Some(answer) => {
+            Destination::Assets(answer) => {
                 let site = Arc::clone(site);
                 Answer::later(async move { context.finish(site.finish_asset(answer).await) })
             }

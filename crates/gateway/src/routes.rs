@@ -1,6 +1,7 @@
-//! `_routes.json`: which paths go to the worker (pages.md 4.2).
+//! Which paths go to the worker: `_routes.json` of Pages (pages.md 4.2), and
+//! `run_worker_first` of Workers (pages.md 12).
 
-use engawa_model::RoutesJson;
+use engawa_model::{RoutesJson, StaticRouting};
 
 /// The rules of one site, ready to match.
 ///
@@ -26,6 +27,36 @@ impl RoutesMatcher {
     pub fn matches(&self, path: &str) -> bool {
         !self.exclude.iter().any(|rule| rule.matches(path))
             && self.include.iter().any(|rule| rule.matches(path))
+    }
+}
+
+/// The rules of `run_worker_first`, ready to match. They match a whole path, and `/x/*` is
+/// not `/x` here.
+#[derive(Debug)]
+pub(crate) struct StaticRoutingMatcher {
+    assets: Vec<Vec<String>>,
+    worker: Vec<Vec<String>>,
+}
+
+impl StaticRoutingMatcher {
+    pub(crate) fn new(rules: &StaticRouting) -> Self {
+        let compile = |rules: &[String]| {
+            let parts = |rule: &String| rule.split('*').map(str::to_owned).collect();
+            rules.iter().map(parts).collect()
+        };
+        Self {
+            assets: compile(&rules.assets),
+            worker: compile(&rules.worker),
+        }
+    }
+
+    /// Whether a path is the worker's; `None` if no rule says.
+    pub(crate) fn decides(&self, path: &str) -> Option<bool> {
+        if self.assets.iter().any(|rule| glob(rule, path)) {
+            return Some(false);
+        }
+        let worker = self.worker.iter().any(|rule| glob(rule, path));
+        worker.then_some(true)
     }
 }
 

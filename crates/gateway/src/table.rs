@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use engawa_model::{ProjectKind, Version, WorkerPool};
+use engawa_model::{EncodedSizes, ProjectKind, Version, WorkerPool};
 use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 
 use crate::assets::{
     AssetAnswer, AssetFiles, AssetRequest, AssetServer, FileCache, RuleWarning, Target,
@@ -147,53 +147,60 @@ impl Site {
         let answer = {
             let host = host::of(request.uri(), request.headers()).unwrap_or("localhost");
             let target = Target::of(request.uri());
-            self.decide_asset(
-                request.method(),
-                request.headers(),
-                request.uri(),
-                &target,
-                host,
-            )
+            with_asset_request(&request, &target, host, false, |request| {
+                self.assets.decide(request)
+            })
         };
-        match answer {
-            Some(answer) => self.assets.finish(answer).await,
-            None => workers_assets_missing(),
-        }
+        self.assets.finish(answer).await
     }
 
-    /// Whether a path goes to the worker.
-    pub(crate) fn goes_to_worker(&self, path: &str) -> Option<&Arc<dyn WorkerPool>> {
-        let worker = self.worker.as_ref()?;
-        let wanted = self
-            .routes
-            .as_ref()
-            .is_none_or(|routes| routes.matches(path));
-        wanted.then_some(worker)
+    /// Tells which precompressed forms of its static files are stored, by asset key. It can
+    /// be told more and more while the site is served.
+    pub fn add_encoded(&self, forms: &HashMap<Arc<str>, EncodedSizes>) {
+        self.assets.add_encoded(forms);
     }
 
-    /// The answer of the asset server but for its file; `None` for a Workers project,
-    /// whose rules are not built yet.
-    pub(crate) fn decide_asset(
+    /// Who answers a visitor. Without `may_encode` a static file is sent as it is.
+    pub(crate) fn route(
         &self,
-        method: &Method,
-        headers: &HeaderMap,
-        uri: &Uri,
+        request: &Request<Body>,
         target: &Target,
         host: &str,
-    ) -> Option<AssetAnswer> {
-        if self.version.kind == ProjectKind::Workers {
-            return None;
+        may_encode: bool,
+    ) -> Destination<'_> {
+        let Some(worker) = &self.worker else {
+            return Destination::Assets(self.decide_asset(request, target, host, may_encode));
+        };
+        match self.version.kind {
+            ProjectKind::Pages => {
+                let routes = self.routes.as_ref();
+                if routes.is_none_or(|routes| routes.matches(target.path())) {
+                    return Destination::Worker(worker);
+                }
+                Destination::Assets(self.decide_asset(request, target, host, may_encode))
+            }
+            ProjectKind::Workers if self.version.assets_config.is_none() => {
+                Destination::Worker(worker)
+            }
+            ProjectKind::Workers => {
+                with_asset_request(request, target, host, may_encode, |request| {
+                    self.assets.decide_before_worker(request)
+                })
+                .map_or(Destination::Worker(worker), Destination::Assets)
+            }
         }
-        let scheme = uri.scheme_str().unwrap_or("http");
-        let origin = || format!("{scheme}://{host}");
-        let name = host::name(host);
-        Some(self.assets.decide(&AssetRequest {
-            method,
-            headers,
-            target,
-            host: &name,
-            origin: &origin,
-        }))
+    }
+
+    fn decide_asset(
+        &self,
+        request: &Request<Body>,
+        target: &Target,
+        host: &str,
+        may_encode: bool,
+    ) -> AssetAnswer {
+        with_asset_request(request, target, host, may_encode, |request| {
+            self.assets.decide(request)
+        })
     }
 
     pub(crate) async fn finish_asset(&self, answer: AssetAnswer) -> Response<Body> {
@@ -201,18 +208,30 @@ impl Site {
     }
 }
 
-/// Said plainly, rather than serving a Workers project by the rules of Pages.
-pub(crate) fn workers_assets_missing() -> Response<Body> {
-    let mut response = Response::new(Body::from(
-        "This version of Engawa does not serve the static assets of Workers projects \
-         (`[assets]`). Pages projects (`pages_build_output_dir`) are served.\n",
-    ));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
+/// Who answers.
+pub(crate) enum Destination<'a> {
+    Worker(&'a Arc<dyn WorkerPool>),
+    Assets(AssetAnswer),
+}
+
+fn with_asset_request<T>(
+    request: &Request<Body>,
+    target: &Target,
+    host: &str,
+    may_encode: bool,
+    decide: impl FnOnce(&AssetRequest<'_>) -> T,
+) -> T {
+    let scheme = request.uri().scheme_str().unwrap_or("http");
+    let origin = || format!("{scheme}://{host}");
+    let name = host::name(host);
+    decide(&AssetRequest {
+        method: request.method(),
+        headers: request.headers(),
+        target,
+        host: &name,
+        origin: &origin,
+        may_encode,
+    })
 }
 
 /// The host as the worker must see it.

@@ -4,7 +4,10 @@
 //! No IO happens here and nothing of ours is depended on. A name is Cloudflare's
 //! own wherever Cloudflare has one.
 
+mod asset_key;
+mod assets_config;
 mod clock;
+mod encoding;
 mod error;
 mod ids;
 pub mod limits;
@@ -15,7 +18,13 @@ mod version;
 pub mod wiring;
 mod worker;
 
+pub use asset_key::{AssetKeyHasher, asset_key, is_asset_key};
+pub use assets_config::{
+    AssetsConfig, BasePath, BasePathError, HtmlHandling, NotFoundHandling, RunWorkerFirst,
+    StaticRouting, StaticRoutingError,
+};
 pub use clock::Clock;
+pub use encoding::{EncodedSizes, Encoding};
 pub use error::ErrorKind;
 pub use ids::{
     AccountId, BucketName, DatabaseId, DatasetName, DeploymentId, NamespaceId, ProjectName,

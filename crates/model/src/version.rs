@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, BucketName, DatabaseId, DatasetName, DeploymentId, NamespaceId, ProjectName,
-    RoutesJson, Secret,
+    AccountId, AssetsConfig, BucketName, DatabaseId, DatasetName, DeploymentId, NamespaceId,
+    ProjectName, RoutesJson, Secret,
 };
 
 /// Which rules a project follows.
@@ -62,7 +62,10 @@ pub struct Version {
     pub bindings: Vec<Binding>,
     /// The static files.
     pub assets: AssetManifest,
-    /// Which paths go to the worker. `None` with a worker: all of them.
+    /// Workers: how the static files are served; `None` without `assets` in the wrangler
+    /// file.
+    pub assets_config: Option<AssetsConfig>,
+    /// Pages: which paths go to the worker. `None` with a worker: all of them.
     pub routes: Option<RoutesJson>,
     /// `_headers` as it was uploaded.
     pub headers_file: Option<String>,
@@ -160,8 +163,9 @@ pub struct AssetManifest {
 pub struct AssetEntry {
     /// The asset key: 32 hex digits (pages.md 1.10), also its `ETag`.
     pub key: Arc<str>,
-    /// The value of `Content-Type`, fixed at upload.
-    pub content_type: Arc<str>,
+    /// The value of `Content-Type`, fixed at upload. Workers: `None` for an unknown
+    /// extension; Pages always has one.
+    pub content_type: Option<Arc<str>>,
     /// Length of the file.
     pub size_bytes: u64,
 }

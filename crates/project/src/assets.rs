@@ -17,9 +17,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
 use engawa_model::limits::{ASSET_BYTES, ASSET_FILES};
-use engawa_model::{AssetEntry, AssetManifest, ProjectKind};
+use engawa_model::{AssetEntry, AssetKeyHasher, AssetManifest, ProjectKind};
 
 use ignore_rules::IgnoreRules;
 
@@ -35,7 +34,7 @@ pub struct Assets {
 }
 
 /// A file that holds the content of a key. It may have changed since: whoever stores it
-/// checks with [`asset_key`] what it read.
+/// checks with [`engawa_model::asset_key`] what it read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssetFile {
     /// 32 hex digits.
@@ -175,7 +174,7 @@ impl AssetCache {
             }
             let entry = AssetEntry {
                 key: key.clone(),
-                content_type: mime::content_type(&name).into(),
+                content_type: mime::content_type(&name, kind).map(Arc::from),
                 size_bytes: stamp.size_bytes,
             };
             assets
@@ -187,14 +186,6 @@ impl AssetCache {
         self.known = fresh;
         Ok(assets)
     }
-}
-
-/// The asset key of a content: BLAKE3 of its base64 text followed by the extension
-/// (without the dot), 32 hex digits (pages.md 1.10).
-pub fn asset_key(content: &[u8], extension: &str) -> String {
-    let mut hasher = KeyHasher::default();
-    hasher.update(content);
-    hasher.finish(extension)
 }
 
 struct Walk<'a> {
@@ -302,7 +293,7 @@ fn read_key(path: &Path) -> Result<(FileStamp, Arc<str>), AssetError> {
                 size_bytes: before.size_bytes,
             });
         }
-        let mut hasher = KeyHasher::default();
+        let mut hasher = AssetKeyHasher::default();
         let mut buffer =
             vec![0; READ_BYTES.min(usize::try_from(before.size_bytes).unwrap_or(READ_BYTES) + 1)];
         let mut total = 0;
@@ -325,32 +316,3 @@ fn read_key(path: &Path) -> Result<(FileStamp, Arc<str>), AssetError> {
 
 /// What is read at once.
 const READ_BYTES: usize = 64 * 1024;
-
-/// BLAKE3 of base64, in pieces: whole groups of three bytes have a base64 of their own.
-#[derive(Default)]
-struct KeyHasher {
-    hasher: blake3::Hasher,
-    rest: Vec<u8>,
-    text: String,
-}
-
-impl KeyHasher {
-    fn update(&mut self, bytes: &[u8]) {
-        self.rest.extend_from_slice(bytes);
-        let whole = self.rest.len() / 3 * 3;
-        self.text.clear();
-        base64::engine::general_purpose::STANDARD
-            .encode_string(&self.rest[..whole], &mut self.text);
-        self.hasher.update(self.text.as_bytes());
-        self.rest.drain(..whole);
-    }
-
-    fn finish(mut self, extension: &str) -> String {
-        let rest = base64::engine::general_purpose::STANDARD.encode(&self.rest);
-        self.hasher.update(rest.as_bytes());
-        self.hasher.update(extension.as_bytes());
-        let mut hex = self.hasher.finalize().to_hex().to_string();
-        hex.truncate(32);
-        hex
-    }
-}

@@ -173,10 +173,7 @@ impl Builder {
         }
         let output_dir = match config.kind {
             ProjectKind::Pages => config.pages_build_output_dir.as_deref(),
-            ProjectKind::Workers => config
-                .assets
-                .as_ref()
-                .and_then(|assets| assets.directory.as_deref()),
+            ProjectKind::Workers => config.assets.as_ref().map(|assets| &*assets.directory),
         };
         let output_dir = output_dir.map(|folder| bundle::esbuild::normalize(&root.join(folder)));
         // Also while it is missing: a tool may be about to make it.
@@ -249,6 +246,7 @@ impl Builder {
                 worker,
                 bindings: identity.bindings,
                 assets: manifest,
+                assets_config: config.assets.as_ref().map(|assets| assets.config.clone()),
                 routes: code.routes,
                 headers_file,
                 redirects_file,

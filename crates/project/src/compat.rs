@@ -14,6 +14,16 @@ pub struct Compatibility {
     pub flags: Vec<String>,
 }
 
+impl Compatibility {
+    /// Whether a browser's navigation gets what `not_found_handling` of a Worker's assets
+    /// says rather than the worker (workers-shared `compatibility-flags.ts`).
+    pub fn navigation_prefers_assets(&self) -> bool {
+        let has = |flag: &str| self.flags.iter().any(|given| given == flag);
+        has("assets_navigation_prefers_asset_serving")
+            || self.date.as_str() >= "2025-04-01" && !has("assets_navigation_has_no_effect")
+    }
+}
+
 /// Why a compatibility date is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DateError {

@@ -5,6 +5,8 @@
 //! or not at all: it is written to a temporary name, synced, renamed, and its folder is
 //! synced. Bytes that do not match their key are refused.
 
+mod forms;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,33 +14,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use engawa_model::limits::ASSET_BYTES;
-use engawa_model::{AccountId, ErrorKind, ProjectName};
+use engawa_model::{
+    AccountId, EncodedSizes, Encoding, ErrorKind, ProjectName, asset_key, is_asset_key,
+};
+
+pub use forms::EncodedForms;
 
 use crate::blobs::BlobId;
 use crate::layout::{Layout, sync_folder};
 use crate::{Core, Error};
-
-/// Digits of a key.
-const KEY_DIGITS: usize = 32;
-
-/// The key of a file: BLAKE3 of the base64 text of its bytes followed by its extension
-/// (without the dot), the first 32 hex digits (pages.md 1.10).
-pub fn asset_key(bytes: &[u8], extension: &str) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut text = String::new();
-    // Whole groups of three bytes need no padding, so the pieces join to one text.
-    for piece in bytes.chunks(3 * 16 * 1024) {
-        text.clear();
-        STANDARD.encode_string(piece, &mut text);
-        hasher.update(text.as_bytes());
-    }
-    hasher.update(extension.as_bytes());
-    hasher.finalize().to_hex()[..KEY_DIGITS].to_owned()
-}
 
 /// The static files of all projects. Cheap to clone.
 #[derive(Clone)]
@@ -104,15 +90,15 @@ impl Assets {
         self.put_many(account, project, vec![asset]).await
     }
 
-    /// Stores files, sharing the syncs of their folders. If one is refused, some of the
-    /// others may be stored.
+    /// Stores files, sharing the syncs of their folders. If one is refused, none of the
+    /// others is stored.
     pub async fn put_many(
         &self,
         account: &AccountId,
         project: &ProjectName,
         assets: Vec<NewAsset>,
     ) -> Result<(), Error> {
-        let places: Vec<_> = assets
+        let files: Vec<_> = assets
             .into_iter()
             .map(|asset| Ok((self.path(account, project, &asset.key)?, asset)))
             .collect::<Result<_, Error>>()?;
@@ -121,33 +107,75 @@ impl Assets {
         self.core
             .blob_io
             .run(move || {
-                layout.ensure_folder(&tmp)?;
-                let sync = Sync::of(places.len());
-                let mut folders = BTreeSet::new();
-                let mut written = Vec::new();
-                for (path, asset) in &places {
-                    check(asset)?;
-                    layout.ensure_parent(path)?;
-                    // Also if it is there: who made it may have been killed before this.
-                    folders.extend(path.parent());
-                    if !path.is_file() {
-                        let new = Temporary(tmp.join(BlobId::random()?.to_string()));
-                        new.write(&asset.bytes, sync)?;
-                        written.push((new, path));
-                    }
-                }
-                if sync == Sync::Together && !written.is_empty() {
-                    sync_everything(&tmp)?;
-                }
-                for (new, path) in written {
-                    new.rename(path)?;
-                }
-                match sync {
-                    Sync::Each => folders.into_iter().try_for_each(sync_folder),
-                    Sync::Together => sync_everything(&tmp),
-                }
+                files.iter().try_for_each(|(_, asset)| check(asset))?;
+                let files = files.into_iter().map(|(path, asset)| (path, asset.bytes));
+                write_all(&layout, &tmp, &files.collect::<Vec<_>>())
             })
             .await
+    }
+
+    /// Which precompressed forms of a file are stored, and how long they are; `None` if
+    /// they were not made yet. Blocking.
+    pub fn encoded_sizes(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        key: &str,
+    ) -> Result<Option<EncodedSizes>, Error> {
+        let path = encoded(self.path(account, project, key)?);
+        let sizes = match File::open(&path) {
+            Ok(mut file) => forms::read_sizes(&mut file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Err(error),
+        };
+        sizes.map_err(|error| Error::io("read", &path, error))
+    }
+
+    /// Stores the precompressed forms of files, by their keys. Those of a file that has
+    /// some are left as they are, if they are of this version.
+    pub async fn put_encoded(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        files: Vec<(Arc<str>, EncodedForms)>,
+    ) -> Result<(), Error> {
+        let files: Vec<_> = files
+            .into_iter()
+            .map(|(key, forms)| {
+                let path = encoded(self.path(account, project, &key)?);
+                Ok((path, forms.into_file()))
+            })
+            .collect::<Result<_, Error>>()?;
+        let layout = self.core.layout.clone();
+        let tmp = layout.blobs_tmp_dir(account);
+        self.core
+            .blob_io
+            .run(move || {
+                // One that is not whole, or older, is no reason to keep it.
+                for (path, _) in &files {
+                    let whole = File::open(path).and_then(|mut file| forms::read_sizes(&mut file));
+                    if matches!(whole, Ok(None)) {
+                        fs::remove_file(path).map_err(|error| Error::io("remove", path, error))?;
+                    }
+                }
+                write_all(&layout, &tmp, &files)
+            })
+            .await
+    }
+
+    /// Opens one of a file's precompressed forms: it begins at the position of what is
+    /// given. Blocking.
+    pub fn open_encoded(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        key: &str,
+        encoding: Encoding,
+    ) -> Result<File, Error> {
+        let path = encoded(self.path(account, project, key)?);
+        File::open(&path)
+            .and_then(|mut file| forms::seek(&mut file, encoding).map(|()| file))
+            .map_err(|error| Error::io("open", &path, error))
     }
 
     /// Where a file lies, to be opened and sent. It may not be there.
@@ -198,17 +226,47 @@ fn place(
     project: &ProjectName,
     key: &str,
 ) -> Result<PathBuf, Error> {
-    let is_key = key.len() == KEY_DIGITS
-        && key
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_key {
+    if !is_asset_key(key) {
         let message = format!("\"{key}\" is not the key of a file: 32 lower-case hex digits");
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let mut path = layout.assets_dir(account, project);
     path.extend([&key[..2], key]);
     Ok(path)
+}
+
+/// Where the precompressed forms of a file lie.
+fn encoded(mut path: PathBuf) -> PathBuf {
+    path.set_extension("forms");
+    path
+}
+
+/// Writes files that are not there yet, sharing the syncs of their folders.
+fn write_all(layout: &Layout, tmp: &Path, files: &[(PathBuf, Bytes)]) -> Result<(), Error> {
+    layout.ensure_folder(tmp)?;
+    let sync = Sync::of(files.len());
+    let mut folders = BTreeSet::new();
+    let mut written = Vec::new();
+    for (path, bytes) in files {
+        layout.ensure_parent(path)?;
+        // Also if it is there: who made it may have been killed before this.
+        folders.extend(path.parent());
+        if !path.is_file() {
+            let new = Temporary(tmp.join(BlobId::random()?.to_string()));
+            new.write(bytes, sync)?;
+            written.push((new, path));
+        }
+    }
+    if sync == Sync::Together && !written.is_empty() {
+        sync_everything(tmp)?;
+    }
+    for (new, path) in written {
+        new.rename(path)?;
+    }
+    match sync {
+        Sync::Each => folders.into_iter().try_for_each(sync_folder),
+        Sync::Together => sync_everything(tmp),
+    }
 }
 
 fn check(asset: &NewAsset) -> Result<(), Error> {
@@ -294,6 +352,8 @@ impl Drop for Temporary {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
     use crate::tests::Fixture;
 
@@ -303,26 +363,6 @@ mod tests {
             extensions: vec!["bin".to_owned(), extension.to_owned()],
             bytes: Bytes::from_static(bytes.as_bytes()),
         }
-    }
-
-    // pages.md 1.10, "Key examples": wrangler's own results
-    #[test]
-    fn keys_are_those_that_wrangler_computes() {
-        assert_eq!(
-            asset_key(b"hello", "txt"),
-            "f0b3413d4cabb000327fad369003d6a5"
-        );
-        assert_eq!(
-            asset_key(b"<h1>x</h1>\n", "html"),
-            "6e685e4883fed022eae92500f07d7f39"
-        );
-        assert_eq!(asset_key(b"", ""), "af1349b9f5f9a1a6a0404dea36dcc949");
-        let long = vec![7; 200_000];
-        let whole = STANDARD.encode(&long) + "js";
-        assert_eq!(
-            asset_key(&long, "js"),
-            blake3::hash(whole.as_bytes()).to_hex()[..32]
-        );
     }
 
     #[tokio::test]
@@ -383,7 +423,11 @@ mod tests {
         let missing = assets.missing(&account, &project, keys.clone()).await;
         assert_eq!(missing.unwrap().len(), keys.len());
         let tmp = fixture.storage.core.layout.blobs_tmp_dir(&account);
-        assert_eq!(fs::read_dir(tmp).unwrap().count(), 0, "nothing is left");
+        assert_eq!(
+            fs::read_dir(tmp).map_or(0, Iterator::count),
+            0,
+            "nothing is left"
+        );
 
         *files.last_mut().unwrap() = file(2 * SYNC_TOGETHER - 1);
         let stored = assets.put_many(&account, &project, files.clone()).await;
@@ -392,6 +436,68 @@ mod tests {
             let stored = assets.open(&account, &project, &file.key).unwrap();
             assert_eq!(io::read_to_string(stored).unwrap().as_bytes(), file.bytes);
         }
+    }
+
+    #[tokio::test]
+    async fn precompressed_forms_are_kept_where_they_save_something() {
+        let fixture = Fixture::new();
+        let assets = fixture.storage.assets();
+        let (account, project) = (AccountId::local(), ProjectName::from("p"));
+        let text = "all work and no play makes jack a dull boy. ".repeat(5000);
+        // Bytes without a pattern.
+        let mut noise = Vec::new();
+        while noise.len() < 5000 {
+            let seed = noise.len().to_string();
+            noise.extend_from_slice(blake3::hash(seed.as_bytes()).as_bytes());
+        }
+        let key = |content: &[u8]| Arc::<str>::from(asset_key(content, "txt"));
+        let (text_key, noise_key) = (key(text.as_bytes()), key(&noise));
+        let sizes = assets.encoded_sizes(&account, &project, &text_key);
+        assert_eq!(sizes.unwrap(), None);
+
+        let forms = EncodedForms::of(text.as_bytes()).unwrap();
+        let files = vec![
+            (Arc::clone(&text_key), forms.clone()),
+            (Arc::clone(&noise_key), EncodedForms::of(&noise).unwrap()),
+        ];
+        assets.put_encoded(&account, &project, files).await.unwrap();
+        let sizes = assets.encoded_sizes(&account, &project, &text_key);
+        assert_eq!(sizes.unwrap(), Some(forms.sizes()));
+        let sizes = assets.encoded_sizes(&account, &project, &noise_key);
+        assert_eq!(sizes.unwrap(), Some(EncodedSizes::default()));
+        for encoding in Encoding::ALL {
+            let file = assets.open_encoded(&account, &project, &text_key, encoding);
+            let mut form = Vec::new();
+            let len_bytes = forms.sizes().size_bytes(encoding).unwrap();
+            assert!(len_bytes < 2000, "{encoding:?}: {len_bytes}");
+            io::Read::take(file.unwrap(), len_bytes)
+                .read_to_end(&mut form)
+                .unwrap();
+            let mut plain = String::new();
+            match encoding {
+                Encoding::Brotli => brotli::Decompressor::new(&*form, 4096)
+                    .read_to_string(&mut plain)
+                    .unwrap(),
+                Encoding::Zstd => zstd::Decoder::new(&*form)
+                    .unwrap()
+                    .read_to_string(&mut plain)
+                    .unwrap(),
+                Encoding::Gzip => flate2::read::GzDecoder::new(&*form)
+                    .read_to_string(&mut plain)
+                    .unwrap(),
+            };
+            assert_eq!(plain, text, "{encoding:?}");
+        }
+
+        // One that was cut off is made anew.
+        let path = encoded(assets.path(&account, &project, &text_key).unwrap());
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let sizes = assets.encoded_sizes(&account, &project, &text_key);
+        assert_eq!(sizes.unwrap(), None);
+        let files = vec![(Arc::clone(&text_key), forms.clone())];
+        assets.put_encoded(&account, &project, files).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use engawa_model::{AccountId, BucketName, Clock, ErrorKind};
 
-pub use assets::{Assets, NewAsset, asset_key};
+pub use assets::{Assets, EncodedForms, NewAsset};
 pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
 pub use cache::{Cache, CacheEntry, CacheLimits, CacheWrite};
 pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};

@@ -481,7 +481,7 @@ fn functions_answer_as_under_wrangler() {
     for (method, path) in ASKED {
         let body = (*method == "POST").then_some("the body");
         let seen = [dev.address, oracle.address()].map(|address| {
-            let answer = ask_at(address, method, path, body);
+            let answer = ask_at(address, method, path, "", body);
             let headers = [
                 "content-type",
                 "location",

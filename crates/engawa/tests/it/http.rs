@@ -30,10 +30,17 @@ impl Answer {
 }
 
 pub(crate) fn ask(dev: &Dev, method: &str, path: &str, body: Option<&str>) -> Answer {
-    ask_at(dev.address, method, path, body)
+    ask_at(dev.address, method, path, "", body)
 }
 
-pub(crate) fn ask_at(address: SocketAddr, method: &str, path: &str, body: Option<&str>) -> Answer {
+/// `headers` are whole lines.
+pub(crate) fn ask_at(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: Option<&str>,
+) -> Answer {
     // Written by hand: a client library would mend paths like `/users//x` and `%E0%A4%A`.
     let mut stream = TcpStream::connect(address).unwrap();
     stream
@@ -44,7 +51,7 @@ pub(crate) fn ask_at(address: SocketAddr, method: &str, path: &str, body: Option
     });
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}\r\n{}",
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}{length}\r\n{}",
         body.unwrap_or_default()
     )
     .unwrap();

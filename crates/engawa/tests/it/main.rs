@@ -16,6 +16,9 @@ mod upstream_cache;
 mod upstream_d1;
 mod workers;
 mod wrangler_r2;
+mod precompressed;
+mod workers;
+mod workers_assets;
 
 use std::path::Path;
 

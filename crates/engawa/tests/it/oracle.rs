@@ -1,4 +1,5 @@
-//! `wrangler pages dev` as the oracle: the same project under Cloudflare's own simulator.
+//! `wrangler pages dev` and `wrangler dev` as the oracle: the same project under
+//! Cloudflare's own simulator.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use engawa_testkit::{PATIENCE, children, lives, wait_until};
 
-/// A running `wrangler pages dev`. It ends with the test, and so do its children.
+/// A running wrangler. It ends with the test, and so do its children.
 pub(crate) struct Oracle {
     child: Child,
     url: String,
@@ -57,16 +58,27 @@ pub(crate) fn wrangler(modules: &Path, home: &Path) -> Command {
 }
 
 impl Oracle {
-    /// Serves a project on any port.
+    /// Serves a Pages project on any port.
     ///
     /// # Panics
     /// When it does not become ready; with what it said.
     pub(crate) fn start(modules: &Path, project: &Path) -> Self {
+        Self::start_command(modules, project, &["pages", "dev"])
+    }
+
+    /// Serves a Workers project on any port.
+    ///
+    /// # Panics
+    /// When it does not become ready; with what it said.
+    pub(crate) fn start_worker(modules: &Path, project: &Path) -> Self {
+        Self::start_command(modules, project, &["dev"])
+    }
+
+    fn start_command(modules: &Path, project: &Path, command: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut child = wrangler(modules, home.path())
+            .args(command)
             .args([
-                "pages",
-                "dev",
                 "--ip",
                 "127.0.0.1",
                 "--port",

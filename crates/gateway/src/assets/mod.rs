@@ -1,32 +1,37 @@
-//! The static files of a site, by the rules of Cloudflare Pages (pages.md 1 to 3).
-//! miniflare: pages-shared `asset-server/handler.ts`.
+//! The static files of a site, by the rules of Cloudflare Pages (pages.md 1 to 3) or of
+//! Workers (pages.md 12).
 //!
 //! A request is decided in one pass without waiting ([`AssetServer::decide`]): redirects,
-//! method, the file or the 308 that its path stands for, the 404 walk, headers. Only then
-//! may a file have to be read, and that not if it is small and was asked for lately. The
-//! same code answers visitors and a worker's `env.ASSETS`.
+//! method, the file or the redirect that its path stands for, the 404 page, headers. That
+//! is [`pages`]' or [`workers`]' part. What follows is the same for both: which form of the
+//! file is sent ([`encoding`]), and from where. Only then may a file have to be read, and
+//! that not if it is small and was asked for lately. The same code answers visitors and a
+//! worker's `env.ASSETS`.
 
 mod cache;
+mod encoding;
 mod headers;
+mod pages;
 mod path;
 mod redirects;
 mod rules;
+mod workers;
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use engawa_model::Version;
+use engawa_model::{EncodedSizes, Encoding, HtmlHandling, ProjectKind, Version};
 use http::header::{
-    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RANGE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use url::Url;
 
 pub use cache::FileCache;
+pub use encoding::{ENCODED_MIN_BYTES, is_compressible};
 pub use headers::{HeadersRule, parse_headers};
 pub(crate) use path::Target;
 pub use redirects::{RedirectRule, parse_redirects};
@@ -36,20 +41,20 @@ use crate::body::Body;
 use cache::{CACHED_FILE_BYTES, Slot};
 use headers::HeaderRules;
 use redirects::Redirects;
+use workers::WorkersRules;
 
-const X_ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
-const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
-const STRICT_ORIGIN: HeaderValue = HeaderValue::from_static("strict-origin-when-cross-origin");
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const REVALIDATE: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-const NOINDEX: HeaderValue = HeaderValue::from_static("noindex");
-const REDIRECT_TEXT: HeaderValue = HeaderValue::from_static("text/plain;charset=UTF-8");
+const VARY_ENCODING: HeaderValue = HeaderValue::from_static("Accept-Encoding");
 
-/// Where the bytes of a site's assets lie.
+/// Where the bytes of a site's assets lie. Both are called on a thread where blocking is
+/// fine.
 pub trait AssetFiles: Send + Sync + 'static {
-    /// Opens the file of an asset key. It is called on a thread where blocking is fine.
+    /// Opens the file of an asset key.
     fn open(&self, key: &str) -> io::Result<File>;
+
+    /// Opens a precompressed form of it that [`crate::Site::add_encoded`] was told of. The
+    /// form begins at the file's position.
+    fn open_encoded(&self, key: &str, encoding: Encoding) -> io::Result<File>;
 }
 
 /// The asset server of one site.
@@ -64,12 +69,23 @@ pub(crate) struct AssetServer {
     /// The most slashes before the final one in the path of any `404.html`; `None`
     /// without such a file. Keeps the search for one short, whatever path is asked for.
     not_found_depth: Option<usize>,
+    /// `None` for Pages.
+    workers: Option<WorkersRules>,
 }
 
 struct Asset {
     etag: HeaderValue,
-    content_type: HeaderValue,
+    content_type: Option<HeaderValue>,
     slot: Arc<Slot>,
+    /// Whether there may be precompressed forms, now or later: then answers vary.
+    may_be_encoded: bool,
+    encoded: OnceLock<Box<Encoded>>,
+}
+
+/// The precompressed forms of an asset.
+struct Encoded {
+    sizes: EncodedSizes,
+    slots: [Arc<Slot>; 3],
 }
 
 /// What is asked for, with the parts of a request that matter here.
@@ -81,6 +97,22 @@ pub(crate) struct AssetRequest<'a> {
     pub(crate) host: &'a str,
     /// `http://host:port` or `https://…`, made only for a redirect.
     pub(crate) origin: &'a dyn Fn() -> String,
+    /// Whether a precompressed form will do. Not for a worker: its runtime may name
+    /// encodings that the visitor behind it does not take.
+    pub(crate) may_encode: bool,
+}
+
+impl AssetRequest<'_> {
+    /// Whether `If-None-Match` names this tag, compared as one whole text, no list, as
+    /// upstream does.
+    fn knows(&self, etag: &HeaderValue) -> bool {
+        let mut known = self.headers.get_all(IF_NONE_MATCH).iter();
+        let (Some(only), None) = (known.next(), known.next()) else {
+            return false;
+        };
+        let only = only.as_bytes();
+        only.strip_prefix(b"W/").unwrap_or(only) == etag.as_bytes()
+    }
 }
 
 /// A decided answer; its file, if any, is still to be read.
@@ -92,8 +124,52 @@ pub(crate) struct AssetAnswer {
 
 pub(crate) enum AssetBody {
     Bytes(Bytes),
-    /// An index into the assets.
-    File(usize),
+    File(AssetForm),
+}
+
+/// An index into the assets, and which form of that asset.
+#[derive(Clone, Copy)]
+pub(crate) struct AssetForm {
+    index: usize,
+    encoding: Option<Encoding>,
+}
+
+/// An answer before the form of its file is chosen.
+struct Decided {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// The file that is sent or, with 304, would be.
+    asset: Option<usize>,
+    /// The body of an answer without a file.
+    text: Bytes,
+}
+
+impl Decided {
+    fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::with_capacity(12),
+            asset: None,
+            text: Bytes::new(),
+        }
+    }
+
+    fn of_asset(status: StatusCode, index: usize) -> Self {
+        Self {
+            asset: Some(index),
+            ..Self::empty(status)
+        }
+    }
+}
+
+/// What `_redirects` makes of a request.
+enum Redirected {
+    /// A redirect to this `Location`.
+    To(StatusCode, String),
+    /// A 200: another path, still encoded, is served.
+    Rewritten(String),
+    /// What a client filled in made no URL (`//`).
+    NoUrl,
 }
 
 impl AssetServer {
@@ -103,13 +179,20 @@ impl AssetServer {
         cache: FileCache,
         warnings: &mut Vec<RuleWarning>,
     ) -> Self {
-        let (redirects, bad) = parse_redirects(version.redirects_file.as_deref().unwrap_or(""));
+        let config = version.assets_config.clone().unwrap_or_default();
+        let html_handling = match version.kind {
+            ProjectKind::Pages => HtmlHandling::default(),
+            ProjectKind::Workers => config.html_handling,
+        };
+        let (redirects, bad) = parse_redirects(
+            version.redirects_file.as_deref().unwrap_or(""),
+            html_handling,
+        );
         warnings.extend(bad);
         let redirects = Redirects::compile(redirects, warnings);
         let (headers, bad) = parse_headers(version.headers_file.as_deref().unwrap_or(""));
         warnings.extend(bad);
         let headers = HeaderRules::compile(headers, warnings);
-        let octets = HeaderValue::from_static("application/octet-stream");
         let assets = version
             .assets
             .entries
@@ -117,9 +200,14 @@ impl AssetServer {
             .map(|entry| Asset {
                 etag: HeaderValue::try_from(format!("\"{}\"", entry.key))
                     .unwrap_or(HeaderValue::from_static("\"\"")),
-                content_type: HeaderValue::from_str(&entry.content_type)
-                    .unwrap_or_else(|_| octets.clone()),
+                content_type: entry
+                    .content_type
+                    .as_deref()
+                    .and_then(|text| HeaderValue::from_str(text).ok()),
                 slot: Arc::default(),
+                may_be_encoded: entry.size_bytes >= ENCODED_MIN_BYTES
+                    && entry.content_type.as_deref().is_some_and(is_compressible),
+                encoded: OnceLock::new(),
             })
             .collect();
         let not_found_depth = version
@@ -129,6 +217,7 @@ impl AssetServer {
             .filter_map(|path| path.strip_suffix("/404.html"))
             .map(|folder| folder.matches('/').count())
             .max();
+        let workers = (version.kind == ProjectKind::Workers).then(|| WorkersRules::new(config));
         Self {
             version,
             assets,
@@ -137,162 +226,167 @@ impl AssetServer {
             redirects,
             headers,
             not_found_depth,
+            workers,
         }
     }
 
     /// Everything but the reading of a file.
     pub(crate) fn decide(&self, request: &AssetRequest<'_>) -> AssetAnswer {
-        let mut answer = self.without_headers(request);
-        if answer.status.is_server_error() {
-            return answer;
+        let decided = match &self.workers {
+            Some(rules) => workers::decide(self, rules, request),
+            None => pages::decide(self, request),
+        };
+        self.complete(request, decided)
+    }
+
+    /// The same for a visitor of a Workers project that has a worker; `None` if that is to
+    /// answer.
+    pub(crate) fn decide_before_worker(&self, request: &AssetRequest<'_>) -> Option<AssetAnswer> {
+        let rules = self.workers.as_ref()?;
+        let decided = workers::before_worker(self, rules, request)?;
+        Some(self.complete(request, decided))
+    }
+
+    /// Tells which precompressed forms there are, by asset key. What is known already
+    /// stays.
+    pub(crate) fn add_encoded(&self, forms: &HashMap<Arc<str>, EncodedSizes>) {
+        for (asset, entry) in self.assets.iter().zip(self.version.assets.entries.values()) {
+            if let Some(sizes) = forms.get(&entry.key).filter(|_| asset.may_be_encoded) {
+                asset.encoded.get_or_init(|| {
+                    Box::new(Encoded {
+                        sizes: *sizes,
+                        slots: Default::default(),
+                    })
+                });
+            }
         }
-        let headers = &mut answer.headers;
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
-        headers.insert(REFERRER_POLICY, STRICT_ORIGIN);
-        if headers.contains_key(CONTENT_TYPE) {
-            headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-        }
-        self.headers
-            .apply(request.target.path(), request.host, headers);
-        if answer.status == StatusCode::NOT_FOUND {
-            headers.insert(CACHE_CONTROL, NO_STORE);
+    }
+
+    /// Chooses the form of the file, and takes it from memory if it is there.
+    fn complete(&self, request: &AssetRequest<'_>, decided: Decided) -> AssetAnswer {
+        let Decided {
+            status,
+            mut headers,
+            asset,
+            text,
+        } = decided;
+        let mut body = AssetBody::Bytes(text);
+        if let Some(index) = asset {
+            let form = AssetForm {
+                index,
+                encoding: self.encode(index, request, status, &mut headers),
+            };
+            if status != StatusCode::NOT_MODIFIED {
+                body = match self.slot(form).get() {
+                    Some(bytes) => AssetBody::Bytes(bytes),
+                    None => AssetBody::File(form),
+                };
+            }
         }
         if *request.method == Method::HEAD {
-            let len_bytes = match &answer.body {
+            let len_bytes = match &body {
                 AssetBody::Bytes(bytes) => bytes.len() as u64,
-                AssetBody::File(index) => self.size_bytes(*index),
+                AssetBody::File(form) => self.size_bytes(*form),
             };
-            if answer.status != StatusCode::NOT_MODIFIED {
+            if status != StatusCode::NOT_MODIFIED {
                 headers.insert(CONTENT_LENGTH, len_bytes.into());
             }
-            answer.body = AssetBody::Bytes(Bytes::new());
+            body = AssetBody::Bytes(Bytes::new());
         }
-        answer
+        AssetAnswer {
+            status,
+            headers,
+            body,
+        }
     }
 
-    fn without_headers(&self, request: &AssetRequest<'_>) -> AssetAnswer {
-        let mut path = Cow::Borrowed(request.target.path());
-        if !self.redirects.is_empty()
-            && let Some((status, to)) = self.redirects.find(&path)
+    /// The encoding that is sent, with the headers that follow from it. `Vary` is there
+    /// also where the plain file is sent, for caches.
+    fn encode(
+        &self,
+        index: usize,
+        request: &AssetRequest<'_>,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<Encoding> {
+        let asset = &self.assets[index];
+        // `_headers` may have said that the file is encoded already, or must stay as it is.
+        if !request.may_encode
+            || !asset.may_be_encoded
+            || headers.contains_key(CONTENT_ENCODING)
+            || has_word(headers, CACHE_CONTROL, "no-transform")
         {
-            let base = format!("{}{}", (request.origin)(), request.target.path());
-            let Ok(to) = Url::parse(&base).and_then(|base| base.join(&to)) else {
-                // What a client filled in made no URL (`//`); upstream throws here.
-                return self.not_found(&path, request);
-            };
-            if status != 200 {
-                return redirect(status, &to, request);
-            }
-            path = Cow::Owned(to.path().to_owned());
+            return None;
         }
-        if *request.method != Method::GET && *request.method != Method::HEAD {
-            return AssetAnswer::empty(StatusCode::METHOD_NOT_ALLOWED);
+        if !has_word(headers, VARY, "accept-encoding") && !has_word(headers, VARY, "*") {
+            headers.append(VARY, VARY_ENCODING);
         }
-        let decoded = path::decode(&path);
-        match self.lookup(&decoded) {
-            Lookup::Serve(index) => self.serve(index, request),
-            Lookup::Move(to) => moved(&to, request.target.search()),
-            Lookup::Missing => self.not_found(&decoded, request),
+        if request.headers.contains_key(RANGE) {
+            return None;
         }
+        let sizes = &asset.encoded.get()?.sizes;
+        let encoding = encoding::preferred(request.headers, sizes)?;
+        if let Some(etag) = headers.get(ETAG)
+            && etag.as_bytes().starts_with(b"\"")
+            && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat())
+        {
+            headers.insert(ETAG, weak);
+        }
+        if status != StatusCode::NOT_MODIFIED {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.token()));
+        }
+        Some(encoding)
     }
 
-    /// Which file a decoded path stands for (pages.md 1.2).
-    fn lookup(&self, path: &str) -> Lookup {
-        if let Some(bare) = path.strip_suffix('/') {
-            return if let Some(index) = self.find(&[path, "index.html"]) {
-                Lookup::Serve(index)
-            } else if let Some(parent) = path.strip_suffix("index/").filter(|p| p.ends_with('/')) {
-                Lookup::Move(parent.to_owned())
-            } else if self.find(&[bare, ".html"]).is_some() {
-                Lookup::Move(bare.to_owned())
-            } else {
-                Lookup::Missing
-            };
+    /// What `_redirects` makes of a request; `None` if no rule matches.
+    fn redirected(&self, request: &AssetRequest<'_>) -> Option<Redirected> {
+        if self.redirects.is_empty() {
+            return None;
         }
-        if let Some(index) = self.find(&[path]) {
-            let Some(bare) = path.strip_suffix(".html") else {
-                return Lookup::Serve(index);
-            };
-            return if let Some(parent) = bare.strip_suffix("index").filter(|p| p.ends_with('/')) {
-                Lookup::Move(parent.to_owned())
-            } else if bare == "/" || self.find(&[bare]).is_some() {
-                Lookup::Serve(index)
-            } else {
-                Lookup::Move(bare.to_owned())
-            };
-        }
-        if let Some(parent) = path.strip_suffix("index").filter(|p| p.ends_with('/')) {
-            Lookup::Move(parent.to_owned())
-        } else if let Some(index) = self.find(&[path, ".html"]) {
-            Lookup::Serve(index)
-        } else if self.find(&[path, "/index.html"]).is_some() {
-            Lookup::Move(format!("{path}/"))
-        } else {
-            Lookup::Missing
-        }
+        let (status, to) = self.redirects.find(request.target.path())?;
+        let origin = (request.origin)();
+        let base = format!("{origin}{}", request.target.path());
+        let Ok(to) = Url::parse(&base).and_then(|base| base.join(&to)) else {
+            return Some(Redirected::NoUrl);
+        };
+        Some(match StatusCode::from_u16(status) {
+            Ok(StatusCode::OK) => Redirected::Rewritten(to.path().to_owned()),
+            status => Redirected::To(
+                status.unwrap_or(StatusCode::FOUND),
+                location(&to, &origin, request.target.search()),
+            ),
+        })
     }
 
-    /// The nearest `404.html`, else the page of a single-page application, else nothing.
-    fn not_found(&self, path: &str, request: &AssetRequest<'_>) -> AssetAnswer {
-        let candidates = self.not_found_depth.map_or(0, |depth| depth + 1);
+    /// The nearest `404.html`, beside the last part of a decoded path or above.
+    fn nearest_not_found_page(&self, path: &str) -> Option<usize> {
+        let candidates = self.not_found_depth? + 1;
         let slashes: Vec<usize> = path
             .match_indices('/')
             .map(|(at, _)| at)
             .take(candidates)
             .collect();
-        for &slash in slashes.iter().rev() {
-            let Some(index) = self.find(&[&path[..slash], "/404.html"]) else {
-                continue;
-            };
-            if !accepts_identity(request.headers) {
-                return AssetAnswer::empty(StatusCode::NOT_ACCEPTABLE);
-            }
-            let mut answer = AssetAnswer::empty(StatusCode::NOT_FOUND);
-            answer
-                .headers
-                .insert(CONTENT_TYPE, self.assets[index].content_type.clone());
-            answer.body = self.body(index);
-            return answer;
-        }
-        match self.find(&["/index.html"]) {
-            Some(index) => self.serve(index, request),
-            None => AssetAnswer::empty(StatusCode::NOT_FOUND),
+        slashes
+            .iter()
+            .rev()
+            .find_map(|&slash| self.find(&[&path[..slash], "/404.html"]))
+    }
+
+    fn insert_content_type(&self, headers: &mut HeaderMap, index: usize) {
+        if let Some(content_type) = &self.assets[index].content_type {
+            headers.insert(CONTENT_TYPE, content_type.clone());
         }
     }
 
-    fn serve(&self, index: usize, request: &AssetRequest<'_>) -> AssetAnswer {
-        let asset = &self.assets[index];
-        if !accepts_identity(request.headers) {
-            return AssetAnswer::empty(StatusCode::NOT_ACCEPTABLE);
-        }
-        if let Some(known) = request.headers.get(IF_NONE_MATCH) {
-            let known = known.as_bytes();
-            let known = known.strip_prefix(b"W/").unwrap_or(known);
-            // One whole text, no list, as upstream compares it.
-            let is_single = request.headers.get_all(IF_NONE_MATCH).iter().count() == 1;
-            if is_single && known == asset.etag.as_bytes() {
-                return AssetAnswer::empty(StatusCode::NOT_MODIFIED);
-            }
-        }
-        let mut answer = AssetAnswer::empty(StatusCode::OK);
-        answer.headers.insert(ETAG, asset.etag.clone());
-        answer
-            .headers
-            .insert(CONTENT_TYPE, asset.content_type.clone());
-        if !request.headers.contains_key(AUTHORIZATION) && !request.headers.contains_key(RANGE) {
-            answer.headers.insert(CACHE_CONTROL, REVALIDATE);
-        }
-        if request.host.ends_with(".pages.dev") && request.host.split('.').count() > 3 {
-            answer.headers.insert(X_ROBOTS_TAG, NOINDEX);
-        }
-        answer.body = self.body(index);
-        answer
+    fn is_same_content(&self, one: usize, other: usize) -> bool {
+        one == other || self.assets[one].etag == self.assets[other].etag
     }
 
-    fn body(&self, index: usize) -> AssetBody {
-        match self.assets[index].slot.get() {
-            Some(bytes) => AssetBody::Bytes(bytes),
-            None => AssetBody::File(index),
+    fn slot(&self, form: AssetForm) -> &Arc<Slot> {
+        let asset = &self.assets[form.index];
+        match (form.encoding, asset.encoded.get()) {
+            (Some(encoding), Some(encoded)) => &encoded.slots[encoding as usize],
+            _ => &asset.slot,
         }
     }
 
@@ -317,30 +411,36 @@ impl AssetServer {
         entries.get_index_of(pieces.concat().as_str())
     }
 
-    fn size_bytes(&self, index: usize) -> u64 {
-        self.version
-            .assets
-            .entries
-            .get_index(index)
-            .map_or(0, |(_, entry)| entry.size_bytes)
+    fn size_bytes(&self, form: AssetForm) -> u64 {
+        let encoded = form.encoding.and_then(|encoding| {
+            let encoded = self.assets[form.index].encoded.get()?;
+            encoded.sizes.size_bytes(encoding)
+        });
+        let plain = self.version.assets.entries.get_index(form.index);
+        encoded.unwrap_or_else(|| plain.map_or(0, |(_, entry)| entry.size_bytes))
     }
 
     /// Opens, and if small reads and keeps, the file of an asset.
-    pub(crate) async fn load(&self, index: usize) -> io::Result<Body> {
-        let Some((_, entry)) = self.version.assets.entries.get_index(index) else {
+    async fn load(&self, form: AssetForm) -> io::Result<Body> {
+        let Some((_, entry)) = self.version.assets.entries.get_index(form.index) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let size_bytes = entry.size_bytes;
+        let size_bytes = self.size_bytes(form);
         let key = Arc::clone(&entry.key);
         let files = Arc::clone(&self.files);
         let small = size_bytes <= CACHED_FILE_BYTES;
         let loaded = tokio::task::spawn_blocking(move || {
-            let file = files.open(&key)?;
+            let file = match form.encoding {
+                Some(encoding) => files.open_encoded(&key, encoding)?,
+                None => files.open(&key)?,
+            };
             if !small {
                 return Ok((file, None));
             }
-            let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
-            (&file).take(size_bytes + 1).read_to_end(&mut bytes)?;
+            // A plain file must end where its asset does; after a form other forms follow.
+            let limit_bytes = size_bytes + u64::from(form.encoding.is_none());
+            let mut bytes = Vec::with_capacity(usize::try_from(limit_bytes).unwrap_or(0));
+            (&file).take(limit_bytes).read_to_end(&mut bytes)?;
             if bytes.len() as u64 != size_bytes {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
@@ -354,7 +454,7 @@ impl AssetServer {
             return Ok(Body::file(file, size_bytes));
         };
         if !bytes.is_empty() {
-            self.cache.insert(&self.assets[index].slot, bytes.clone());
+            self.cache.insert(self.slot(form), bytes.clone());
         }
         Ok(Body::full(bytes))
     }
@@ -364,10 +464,10 @@ impl AssetServer {
     pub(crate) async fn finish(&self, answer: AssetAnswer) -> Response<Body> {
         match answer.body {
             AssetBody::Bytes(bytes) => assemble(answer.status, answer.headers, Body::full(bytes)),
-            AssetBody::File(index) => match self.load(index).await {
+            AssetBody::File(form) => match self.load(form).await {
                 Ok(body) => assemble(answer.status, answer.headers, body),
                 Err(error) => {
-                    let path = self.version.assets.entries.get_index(index);
+                    let path = self.version.assets.entries.get_index(form.index);
                     let path = path.map_or("", |(path, _)| path);
                     tracing::error!(%error, project = %self.version.project, path, "an asset could not be read");
                     assemble(
@@ -381,24 +481,6 @@ impl AssetServer {
     }
 }
 
-enum Lookup {
-    /// Serve this asset.
-    Serve(usize),
-    /// 308 to this decoded path.
-    Move(String),
-    Missing,
-}
-
-impl AssetAnswer {
-    fn empty(status: StatusCode) -> Self {
-        Self {
-            status,
-            headers: HeaderMap::with_capacity(12),
-            body: AssetBody::Bytes(Bytes::new()),
-        }
-    }
-}
-
 pub(crate) fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -406,19 +488,11 @@ pub(crate) fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Re
     response
 }
 
-/// The 308s that HTML handling makes.
-fn moved(path: &str, search: &str) -> AssetAnswer {
-    let mut answer = AssetAnswer::empty(StatusCode::PERMANENT_REDIRECT);
-    if let Ok(location) = HeaderValue::try_from(path::location(path, search)) {
-        answer.headers.insert(LOCATION, location);
-    }
-    answer
-}
-
-/// The redirects of `_redirects` (pages.md 3.5).
-fn redirect(status: u16, to: &Url, request: &AssetRequest<'_>) -> AssetAnswer {
-    let own_origin = Url::parse(&(request.origin)()).is_ok_and(|own| own.origin() == to.origin());
-    let mut location = if own_origin {
+/// `Location` of a redirect (pages.md 3.5): without the host if it is the request's own,
+/// with the request's query if the target has none.
+fn location(to: &Url, origin: &str, search: &str) -> String {
+    let is_own = Url::parse(origin).is_ok_and(|own| own.origin() == to.origin());
+    let mut location = if is_own {
         to.path().to_owned()
     } else {
         to[..url::Position::AfterPath].to_owned()
@@ -428,43 +502,19 @@ fn redirect(status: u16, to: &Url, request: &AssetRequest<'_>) -> AssetAnswer {
             location.push('?');
             location.push_str(query);
         }
-        None => location.push_str(request.target.search()),
+        None => location.push_str(search),
     }
     if let Some(fragment) = to.fragment().filter(|fragment| !fragment.is_empty()) {
         location.push('#');
         location.push_str(fragment);
     }
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
-    let mut answer = AssetAnswer::empty(status);
-    if status != StatusCode::PERMANENT_REDIRECT {
-        answer.headers.insert(CONTENT_TYPE, REDIRECT_TEXT);
-        answer.body = AssetBody::Bytes(Bytes::from(format!("Redirecting to {location}")));
-    }
-    if let Ok(location) = HeaderValue::try_from(location) {
-        answer.headers.insert(LOCATION, location);
-    }
-    answer
+    location
 }
 
-/// False if the client refuses an answer without an encoding.
-fn accepts_identity(headers: &HeaderMap) -> bool {
-    let refused = |wanted: &str| {
-        let mut weight = None;
-        for list in headers.get_all(ACCEPT_ENCODING) {
-            let list = list.to_str().unwrap_or("");
-            for item in list.split(',') {
-                let mut parts = item.split(';');
-                if parts.next().unwrap_or("").trim() == wanted {
-                    let q = parts.find_map(|part| part.trim().strip_prefix("q="));
-                    weight = Some(q.map_or(1.0, |q| q.trim().parse().unwrap_or(1.0)));
-                }
-            }
-        }
-        weight.map(|weight: f32| weight == 0.0)
-    };
-    let weighted = headers
-        .get_all(ACCEPT_ENCODING)
-        .iter()
-        .any(|list| list.as_bytes().contains(&b';'));
-    !weighted || !refused("identity").unwrap_or_else(|| refused("*").unwrap_or(false))
+/// Whether a header, read as a list, has a word in any case.
+fn has_word(headers: &HeaderMap, name: http::HeaderName, word: &str) -> bool {
+    headers.get_all(name).iter().any(|value| {
+        let mut words = value.as_bytes().split(|byte| *byte == b',');
+        words.any(|given| given.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    })
 }

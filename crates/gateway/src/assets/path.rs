@@ -115,14 +115,44 @@ pub(crate) fn decode(path: &str) -> Cow<'_, str> {
     }
 }
 
+/// Each segment through [`decode`], and a run of slashes made one, whatever made it
+/// (miniflare: workers-shared `handler.ts`).
+pub(crate) fn decode_segments(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') && !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = String::with_capacity(path.len());
+    for (index, segment) in path.split('/').enumerate() {
+        if index > 0 {
+            decoded.push('/');
+        }
+        decoded.push_str(&decode(segment));
+    }
+    let mut previous = '\0';
+    decoded.retain(|c| {
+        let repeated = c == '/' && previous == '/';
+        previous = c;
+        !repeated
+    });
+    Cow::Owned(decoded)
+}
+
+/// Each segment through `encodeURIComponent`.
+pub(crate) fn encode(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for (index, segment) in path.split('/').enumerate() {
+        if index > 0 {
+            encoded.push('/');
+        }
+        encoded.extend(percent_encoding::utf8_percent_encode(segment, COMPONENT));
+    }
+    encoded
+}
+
 /// A decoded path as it stands in `Location`: each segment through `encodeURIComponent`
 /// (pages-shared 0.13.181 and newer), a leading run of slashes of any spelling made one.
 pub(crate) fn location(path: &str, search: &str) -> String {
-    let encoded = path
-        .split('/')
-        .map(|segment| percent_encoding::utf8_percent_encode(segment, COMPONENT).to_string())
-        .collect::<Vec<_>>()
-        .join("/");
+    let encoded = encode(path);
     let mut rest = encoded.as_str();
     loop {
         let stripped = ["/", "\\", "%2F", "%2f", "%5C", "%5c", "%09"]

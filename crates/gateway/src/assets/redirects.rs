@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use engawa_model::HtmlHandling;
+
 use super::rules::{
-    LINE_UNITS, Pattern, RuleWarning, UrlRules, has_host, is_dynamic, is_space, replace_names,
-    trim, units, validate_url,
+    Captures, LINE_UNITS, Pattern, RuleWarning, UrlRules, has_host, is_dynamic, is_space,
+    replace_names, trim, units, validate_url,
 };
 
 /// Rules without `*` and `:name` (docs: pages redirects).
@@ -26,7 +28,11 @@ pub struct RedirectRule {
 }
 
 /// Reads a `_redirects` file. What is wrong is in the second list and nowhere else.
-pub fn parse_redirects(input: &str) -> (Vec<RedirectRule>, Vec<RuleWarning>) {
+/// `html_handling` is a Worker's setting; Pages' own is the default.
+pub fn parse_redirects(
+    input: &str,
+    html_handling: HtmlHandling,
+) -> (Vec<RedirectRule>, Vec<RuleWarning>) {
     let lines: Vec<&str> = input.split('\n').collect();
     let mut rules = Vec::new();
     let mut warnings = Vec::new();
@@ -124,7 +130,7 @@ pub fn parse_redirects(input: &str) -> (Vec<RedirectRule>, Vec<RuleWarning>) {
             )));
             continue;
         };
-        if !has_host(&to) && from.ends_with(['*', '/']) && is_loop(&from, &to) {
+        if !has_host(&to) && is_loop(&from, &to, html_handling) {
             warnings.push(about_line(
                 "Infinite loop detected in this rule and has been ignored. This will cause a \
                  redirect to strip `.html` or `/index` and end up triggering this rule again. \
@@ -197,13 +203,48 @@ impl Redirects {
         }
         self.dynamic_rules.iter().find_map(|(pattern, status, to)| {
             let captures = pattern.captures(path, path)?;
-            Some((*status, replace_names(to, &captures)))
+            Some((*status, fill_target(to, &captures)))
         })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.static_rules.is_empty() && self.dynamic_rules.is_empty()
     }
+}
+
+/// The target of a dynamic rule with its names filled in. What a visitor asked for must not
+/// turn a path into a host (`//evil.test`), so that a relative target gets one slash where
+/// it has several (workers-shared `rules-engine.ts` of wrangler 4.164).
+fn fill_target(template: &str, captures: &Captures<'_>) -> String {
+    let filled = replace_names(template, captures);
+    let filled = trim(&filled);
+    if is_external(trim(template)) {
+        return filled.to_owned();
+    }
+    let (path, suffix) = filled.split_at(filled.find(['?', '#']).unwrap_or(filled.len()));
+    let mut target = String::with_capacity(filled.len());
+    for c in path.chars() {
+        match c {
+            '/' | '\\' if target.ends_with('/') => {}
+            '/' | '\\' => target.push('/'),
+            c => target.push(c),
+        }
+    }
+    target.push_str(suffix);
+    target
+}
+
+/// `scheme://…` or `//host…`, as the rule is written.
+fn is_external(template: &str) -> bool {
+    let word_end = template
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(template.len());
+    if word_end > 0 {
+        return template[word_end..].starts_with("://");
+    }
+    template.strip_prefix("//").is_some_and(|host| {
+        host.starts_with(|c: char| !matches!(c, '/' | '\\' | '?' | '#') && !is_space(c))
+    })
 }
 
 /// Cuts a trailing comment: white space, then `#` to the end. `/b#x` is no comment.
@@ -232,7 +273,7 @@ fn permitted_status(text: &str) -> Option<u16> {
 }
 
 /// Whether HTML handling would send the target's visitors back to this rule.
-fn is_loop(from: &str, to: &str) -> bool {
+fn is_loop(from: &str, to: &str, html_handling: HtmlHandling) -> bool {
     let to_index = to.ends_with("/index")
         || to.strip_suffix("html").is_some_and(|stem| {
             // Upstream's dot stands for any character.
@@ -240,5 +281,6 @@ fn is_loop(from: &str, to: &str) -> bool {
             chars.next_back();
             chars.as_str().ends_with("/index")
         });
-    to_index && (from.ends_with("/*") || from.ends_with('/'))
+    let from_root = from.ends_with('/') && html_handling != HtmlHandling::None;
+    to_index && (from.ends_with("/*") || from_root)
 }

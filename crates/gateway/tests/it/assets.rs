@@ -67,7 +67,8 @@ fn redirects_file_is_applied_as_upstream_does() {
 }
 
 // miniflare: pages-shared handler.ts resolves targets against the request's own URL, in
-// which a path of two slashes is still a path.
+// which a path of two slashes is still a path; what a visitor filled in gets one slash for
+// several (wrangler 4.164).
 #[test]
 fn a_path_of_two_slashes_is_no_host() {
     let server = Server::of(TestSite {
@@ -75,9 +76,10 @@ fn a_path_of_two_slashes_is_no_host() {
         ..TestSite::named("index.html")
     });
     for (path, location) in [
-        ("//evil.test/x", "/h//evil.test/x"),
-        ("/\\evil.test/x", "/h//evil.test/x"),
-        ("//evil.test/..//", "/h///"),
+        ("//evil.test/x", "/h/evil.test/x"),
+        ("/\\evil.test/x", "/h/evil.test/x"),
+        ("//evil.test/..//", "/h/"),
+        ("/a//b?c//d", "/h/a/b?c//d"),
     ] {
         let answer = server.get(path);
         assert_eq!(

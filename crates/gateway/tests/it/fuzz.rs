@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::sync::LazyLock;
 
 use engawa_gateway::assets::{parse_headers, parse_redirects};
+use engawa_model::HtmlHandling;
 use proptest::prelude::*;
 
 use crate::support::{Server, TestSite};
@@ -76,7 +77,7 @@ proptest! {
     #[test]
     fn any_rules_file(text in "(/|https://|\\*|:[a-z]{1,3}|! |#|[ \\t\\n]|[a-z0-9:/.%é]|\\PC){0,80}") {
         parse_headers(&text);
-        parse_redirects(&text);
+        parse_redirects(&text, HtmlHandling::default());
         let folder = tempfile::tempdir().unwrap();
         TestSite {
             headers: Some(text.clone()),

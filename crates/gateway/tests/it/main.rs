@@ -4,9 +4,11 @@
 
 mod assets;
 mod cases;
+mod encoded;
 mod fuzz;
 mod parsers;
 mod pipeline;
 mod proxy;
 mod support;
 mod workerd;
+mod workers;

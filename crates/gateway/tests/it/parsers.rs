@@ -2,11 +2,12 @@
 
 use engawa_gateway::RoutesMatcher;
 use engawa_gateway::assets::{parse_headers, parse_redirects};
+use engawa_model::HtmlHandling;
 use engawa_model::RoutesJson;
 
 /// Rules as `from to status`, and the messages.
 fn redirects(input: &str) -> (Vec<String>, Vec<String>) {
-    let (rules, warnings) = parse_redirects(input);
+    let (rules, warnings) = parse_redirects(input, HtmlHandling::default());
     (
         rules
             .iter()

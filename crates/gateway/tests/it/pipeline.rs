@@ -8,7 +8,6 @@ use engawa_gateway::{
     Answer as Reply, Body, BuildState, ConnInfo, DataPlane, DevSignals, Meter, RequestRecord,
     RouteTable, ServeOptions, Service,
 };
-use engawa_model::ProjectKind;
 use http::{Request, Response};
 
 use crate::support::{Answer, Server, TestSite};
@@ -145,17 +144,6 @@ fn every_answer_of_a_site_has_a_ray_and_a_date_and_what_is_the_edges_is_not_the_
         "only in development"
     );
     assert_eq!(server.get("/x/../cdn-cgi/x.txt").status, 404);
-}
-
-#[test]
-fn a_workers_project_without_a_worker_says_what_is_missing() {
-    let server = Server::of(TestSite {
-        kind: Some(ProjectKind::Workers),
-        ..TestSite::named("index.html")
-    });
-    let answer = server.get("/");
-    assert_eq!(answer.status, 404);
-    assert!(answer.text().contains("[assets]"));
 }
 
 #[test]

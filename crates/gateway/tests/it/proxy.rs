@@ -82,7 +82,7 @@ impl TestPool {
         (pool, state)
     }
 
-    fn unavailable(why: WorkerUnavailable) -> Arc<Self> {
+    pub(crate) fn unavailable(why: WorkerUnavailable) -> Arc<Self> {
         Arc::new(Self {
             sockets: Mutex::default(),
             state: Arc::default(),

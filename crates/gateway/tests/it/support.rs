@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
 use engawa_gateway::{
     AssetFiles, DataPlane, FileCache, Gateway, ListenerGuard, Meter, Place, RouteTable,
     RouteTableHandle, ServeOptions, Site, SiteOptions,
 };
 use engawa_model::{
-    AccountId, AssetEntry, AssetManifest, DeploymentId, Environment, ProjectKind, ProjectName,
-    RoutesJson, Version, WorkerPool,
+    AccountId, AssetEntry, AssetManifest, AssetsConfig, DeploymentId, Encoding, Environment,
+    ProjectKind, ProjectName, RoutesJson, Version, WorkerPool,
 };
 
 /// What a test waits for an answer before it fails.
@@ -29,7 +28,8 @@ pub(crate) struct TestSite {
     pub(crate) redirects: Option<String>,
     pub(crate) routes: Option<RoutesJson>,
     pub(crate) worker: Option<Arc<dyn WorkerPool>>,
-    pub(crate) kind: Option<ProjectKind>,
+    /// A Workers project.
+    pub(crate) assets_config: Option<AssetsConfig>,
     /// The manifest names files that the store does not have.
     pub(crate) lose_files: bool,
     pub(crate) cache: FileCache,
@@ -61,7 +61,7 @@ impl TestSite {
                 path.as_str().into(),
                 AssetEntry {
                     key: key.into(),
-                    content_type: content_type(&path).into(),
+                    content_type: Some(content_type(&path).into()),
                     size_bytes: content.len() as u64,
                 },
             );
@@ -71,11 +71,15 @@ impl TestSite {
                 deployment: DeploymentId::new("0a1b2c3d"),
                 account: AccountId::local(),
                 project: ProjectName::new("proj"),
-                kind: self.kind.unwrap_or(ProjectKind::Pages),
+                kind: match self.assets_config {
+                    Some(_) => ProjectKind::Workers,
+                    None => ProjectKind::Pages,
+                },
                 environment: Environment::Production,
                 worker: None,
                 bindings: Vec::new(),
                 assets: manifest,
+                assets_config: self.assets_config,
                 routes: self.routes,
                 headers_file: self.headers,
                 redirects_file: self.redirects,
@@ -94,17 +98,15 @@ impl AssetFiles for Folder {
     fn open(&self, key: &str) -> io::Result<File> {
         File::open(self.0.join(key))
     }
+
+    fn open_encoded(&self, key: &str, encoding: Encoding) -> io::Result<File> {
+        File::open(self.0.join(format!("{key}.{}", encoding.token())))
+    }
 }
 
-/// docs: pages.md 1.10
 pub(crate) fn asset_key(path: &str, content: &[u8]) -> String {
-    let name = path.rsplit('/').next().unwrap();
-    let extension = name
-        .rfind('.')
-        .filter(|&dot| dot > 0)
-        .map_or("", |dot| &name[dot + 1..]);
-    let text = base64::engine::general_purpose::STANDARD.encode(content) + extension;
-    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+    let extension = std::path::Path::new(path).extension();
+    engawa_model::asset_key(content, extension.map_or("", |text| text.to_str().unwrap()))
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -129,6 +131,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) guard: Option<ListenerGuard>,
     pub(crate) folder: tempfile::TempDir,
+    /// The one site, if there is one.
+    pub(crate) site: Option<Arc<Site>>,
     // Last: the threads end after everything that uses them.
     _plane: DataPlane,
 }
@@ -159,7 +163,10 @@ impl Server {
                 .collect::<HashMap<_, _>>(),
             ..RouteTable::default()
         };
-        Self::start(table, meter, folder)
+        Self {
+            site: Some(site),
+            ..Self::start(table, meter, folder)
+        }
     }
 
     pub(crate) fn start(
@@ -179,6 +186,7 @@ impl Server {
             address,
             guard: Some(guard),
             folder,
+            site: None,
             _plane: plane,
         }
     }

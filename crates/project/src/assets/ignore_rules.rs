@@ -13,6 +13,8 @@ pub(super) struct IgnoreRules {
     extra: Vec<String>,
     /// Workers: `.assetsignore`, in the syntax of `.gitignore`.
     patterns: Gitignore,
+    /// Somebody has thought about what is served.
+    has_file: bool,
 }
 
 /// Pages: at the top of the folder (wrangler `pages/validate.ts`). `.engawa` is our own
@@ -28,8 +30,8 @@ const TOP_LEVEL: [&str; 7] = [
 ];
 /// Pages: anywhere, though not below a folder whose name begins with a dot.
 const ANYWHERE: [&str; 3] = [".DS_Store", "node_modules", ".git"];
-/// Workers: read by the server, or about the folder itself.
-const WORKERS: [&str; 3] = ["/.assetsignore", "/_redirects", "/_headers"];
+/// Workers: read by the server, about the folder itself, or our own.
+const WORKERS: [&str; 4] = ["/.assetsignore", "/_redirects", "/_headers", "/.engawa"];
 
 impl IgnoreRules {
     pub(super) fn of_folder(
@@ -38,10 +40,14 @@ impl IgnoreRules {
         extra: &[&str],
     ) -> Result<Self, AssetError> {
         let mut builder = GitignoreBuilder::new(folder);
+        let mut has_file = false;
         if kind == ProjectKind::Workers {
             let file = folder.join(".assetsignore");
             let text = match std::fs::read_to_string(&file) {
-                Ok(text) => text,
+                Ok(text) => {
+                    has_file = true;
+                    text
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
                 Err(source) => return Err(AssetError::Read { path: file, source }),
             };
@@ -55,6 +61,7 @@ impl IgnoreRules {
             kind,
             extra: extra.iter().map(|&name| name.to_owned()).collect(),
             patterns,
+            has_file,
         })
     }
 
@@ -74,10 +81,11 @@ impl IgnoreRules {
         }
     }
 
-    /// Refuses a file that is certainly not meant for everybody.
+    /// Refuses a file that is hardly meant for everybody, unless there is an
+    /// `.assetsignore`, be it empty (wrangler `deploy-helpers/assets.ts`).
     pub(super) fn check(&self, name: &str, path: &Path) -> Result<(), AssetError> {
         let exposed = name == "_worker.js" || name.starts_with("_worker.js/");
-        if self.kind == ProjectKind::Workers && exposed {
+        if self.kind == ProjectKind::Workers && !self.has_file && exposed {
             return Err(AssetError::WorkerExposed(path.to_path_buf()));
         }
         Ok(())

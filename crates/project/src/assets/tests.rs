@@ -1,10 +1,10 @@
 use std::fs;
 use std::path::Path;
 
-use engawa_model::ProjectKind;
+use engawa_model::{ProjectKind, asset_key};
 
 use super::mime::content_type;
-use super::{AssetCache, AssetError, asset_key};
+use super::{AssetCache, AssetError};
 
 fn folder(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -20,20 +20,6 @@ fn names(folder: &Path, kind: ProjectKind) -> Vec<String> {
     let assets = AssetCache::default().collect(folder, kind, &[]).unwrap();
     let names = assets.manifest.entries.keys();
     names.map(ToString::to_string).collect()
-}
-
-// pages.md 1.10, keys taken from wrangler
-#[test]
-fn keys_are_those_of_wrangler() {
-    assert_eq!(
-        asset_key(b"hello", "txt"),
-        "f0b3413d4cabb000327fad369003d6a5"
-    );
-    assert_eq!(
-        asset_key(b"<h1>x</h1>\n", "html"),
-        "6e685e4883fed022eae92500f07d7f39"
-    );
-    assert_eq!(asset_key(b"", ""), "af1349b9f5f9a1a6a0404dea36dcc949");
 }
 
 #[test]
@@ -72,7 +58,26 @@ fn content_types_are_those_of_mime_3() {
         ("html", "text/html; charset=utf-8"),
         ("x.lock", "application/octet-stream"),
     ] {
-        assert_eq!(content_type(name), expected, "{name}");
+        let given = content_type(name, ProjectKind::Pages);
+        assert_eq!(given.as_deref(), Some(expected), "{name}");
+    }
+}
+
+// workers-shared: helpers.ts, `getContentType` of the absolute path, by `mime` 4
+#[test]
+fn content_types_of_workers_are_those_of_mime_4() {
+    for (name, expected) in [
+        ("index.html", Some("text/html; charset=utf-8")),
+        ("noext", None),
+        ("html", None),
+        ("x.tsx", None),
+        ("a/b.json", Some("application/json")),
+        ("a.js", Some("text/javascript; charset=utf-8")),
+        ("a.jxl", Some("image/jxl")),
+        ("a.es", None),
+    ] {
+        let given = content_type(name, ProjectKind::Workers);
+        assert_eq!(given.as_deref(), expected, "{name}");
     }
 }
 

@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use engawa_model::{Binding, BindingKind, Environment, ProjectKind, ProjectName};
 
 pub use types::{
-    AnalyticsEngineDataset, Assets, Bundling, Config, D1Database, HtmlHandling, KvNamespace,
-    Limits, NotFoundHandling, Placement, R2Bucket, Rule, RuleKind, RunWorkerFirst, Service, Var,
+    AnalyticsEngineDataset, Assets, Bundling, Config, D1Database, KvNamespace, Limits, Placement,
+    R2Bucket, Rule, RuleKind, Service, Var,
 };
 
 use self::outcome::conventional_output_dir;

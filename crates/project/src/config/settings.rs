@@ -3,13 +3,15 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use engawa_model::{
+    AssetsConfig, BasePath, HtmlHandling, NotFoundHandling, RunWorkerFirst, StaticRouting,
+};
+
 use super::bindings::Named;
 use super::outcome::join;
 use super::reader::Reader;
 use super::tree::{Entry, Table, Value};
-use super::{
-    Assets, HtmlHandling, Limits, NotFoundHandling, Placement, Rule, RuleKind, RunWorkerFirst,
-};
+use super::{Assets, Limits, Placement, Rule, RuleKind};
 
 /// The settings of one table.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Settings<'a> {
     pub(super) main: Option<PathBuf>,
     pub(super) assets: Option<Assets>,
     pub(super) assets_name: Option<Named>,
+    /// Where the table stands.
+    pub(super) assets_span: Option<&'a Range<usize>>,
     pub(super) no_bundle: Option<bool>,
     pub(super) minify: Option<bool>,
     pub(super) rules: Option<Vec<Rule>>,
@@ -83,6 +87,7 @@ impl<'a> Settings<'a> {
         if let Some(entry) = table.get("assets") {
             settings.assets = reader.assets(entry, &path("assets"), root);
             settings.assets_name = assets_name(entry);
+            settings.assets_span = Some(&entry.key_span);
         }
         if let Some(entry) = table.get("rules") {
             settings.rules = Some(reader.rules(entry, &path("rules")));
@@ -112,6 +117,11 @@ impl<'a> Settings<'a> {
                 self.assets_name
             } else {
                 top.assets_name
+            },
+            assets_span: if has_assets {
+                self.assets_span
+            } else {
+                top.assets_span
             },
             assets: self.assets.or(top.assets),
             no_bundle: self.no_bundle.or(top.no_bundle),
@@ -202,6 +212,7 @@ impl<'a> Reader<'a> {
             "binding",
             "html_handling",
             "not_found_handling",
+            "base_path",
             "run_worker_first",
         ];
         self.unknown_fields(table, path, &known);
@@ -239,26 +250,52 @@ impl<'a> Reader<'a> {
                 );
                 return None;
             }
-            let patterns = self.strings(entry, &path)?;
-            Some(RunWorkerFirst::Patterns(
-                patterns.into_iter().map(|(pattern, _)| pattern).collect(),
-            ))
+            let rules = self.strings(entry, &path)?;
+            let rules: Vec<String> = rules.into_iter().map(|(rule, _)| rule).collect();
+            match StaticRouting::parse(&rules) {
+                Ok(routing) => Some(RunWorkerFirst::Rules(routing)),
+                Err(error) => {
+                    self.error(&entry.node.span, error.to_string());
+                    None
+                }
+            }
         });
+        let base_path = table.get("base_path").and_then(|entry| {
+            let path = format!("{path}.base_path");
+            let text = self.string(entry, &path)?;
+            BasePath::parse(&text)
+                .map_err(|error| {
+                    self.error(&entry.node.span, format!("Invalid \"{path}\": {error}"));
+                })
+                .ok()
+        });
+        let Some(directory) = directory.filter(|directory| !directory.is_empty()) else {
+            self.error_with_hint(
+                &entry.key_span,
+                "The `assets` property in your configuration is missing the required `directory` property.",
+                "name the folder of the static files: directory = \"./public\"",
+            );
+            return None;
+        };
         Some(Assets {
-            directory: directory.map(|directory| join(root, &directory)),
+            directory: join(root, &directory),
             binding,
-            html_handling: match html_handling {
-                Some("force-trailing-slash") => HtmlHandling::ForceTrailingSlash,
-                Some("drop-trailing-slash") => HtmlHandling::DropTrailingSlash,
-                Some("none") => HtmlHandling::None,
-                _ => HtmlHandling::AutoTrailingSlash,
+            config: AssetsConfig {
+                html_handling: match html_handling {
+                    Some("force-trailing-slash") => HtmlHandling::ForceTrailingSlash,
+                    Some("drop-trailing-slash") => HtmlHandling::DropTrailingSlash,
+                    Some("none") => HtmlHandling::None,
+                    _ => HtmlHandling::AutoTrailingSlash,
+                },
+                not_found_handling: match not_found_handling {
+                    Some("single-page-application") => NotFoundHandling::SinglePageApplication,
+                    Some("404-page") => NotFoundHandling::NotFoundPage,
+                    _ => NotFoundHandling::None,
+                },
+                run_worker_first: run_worker_first.unwrap_or_default(),
+                base_path: base_path.unwrap_or_default(),
+                navigation_prefers_assets: false,
             },
-            not_found_handling: match not_found_handling {
-                Some("single-page-application") => NotFoundHandling::SinglePageApplication,
-                Some("404-page") => NotFoundHandling::NotFoundPage,
-                _ => NotFoundHandling::None,
-            },
-            run_worker_first: run_worker_first.unwrap_or(RunWorkerFirst::All(false)),
         })
     }
 

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use engawa_model::{BindingKind, Environment, ProjectKind, Secret};
+use engawa_model::{
+    AssetsConfig, BasePath, BindingKind, Environment, HtmlHandling, NotFoundHandling, ProjectKind,
+    RunWorkerFirst, Secret, StaticRouting,
+};
 use insta::assert_snapshot;
 
 use super::*;
@@ -279,27 +282,32 @@ directory = "./public"
 binding = "FILES"
 html_handling = "none"
 not_found_handling = "single-page-application"
-run_worker_first = ["/api/*"]
+run_worker_first = ["/api/*", "!/api/docs"]
+base_path = "app"
 "#,
     );
     assert_eq!(shown(&text), "fine");
     let config = loaded(&text, &options());
     let assets = config.assets.clone().unwrap();
-    assert!(assets.directory.unwrap().ends_with("app/public"));
-    assert_eq!(assets.html_handling, HtmlHandling::None);
+    assert!(assets.directory.ends_with("app/public"));
     assert_eq!(
-        assets.not_found_handling,
-        NotFoundHandling::SinglePageApplication
-    );
-    assert_eq!(
-        assets.run_worker_first,
-        RunWorkerFirst::Patterns(vec!["/api/*".to_owned()])
+        assets.config,
+        AssetsConfig {
+            html_handling: HtmlHandling::None,
+            not_found_handling: NotFoundHandling::SinglePageApplication,
+            run_worker_first: RunWorkerFirst::Rules(StaticRouting {
+                assets: vec!["/api/docs".to_owned()],
+                worker: vec!["/api/*".to_owned()],
+            }),
+            base_path: BasePath::parse("/app/").unwrap(),
+            navigation_prefers_assets: true,
+        }
     );
     assert_eq!(config.bundling.rules[0].kind, RuleKind::Text);
     assert_eq!(config.bundling.define["VERSION"], "'1'");
     let bindings = config.bindings(&DevVars::default());
     assert!(matches!(bindings[0].kind, BindingKind::Assets));
-    assert_snapshot!(shown(&worker("[assets]\nhtml_handling = \"nonee\"\nrun_worker_first = 1\nbinding = \"X\"\n[vars]\nX = 1")), @r#"
+    assert_snapshot!(shown(&worker("[assets]\nhtml_handling = \"nonee\"\nrun_worker_first = 1\nbinding = \"X\"\ndirectory = \"d\"\n[vars]\nX = 1")), @r#"
     [refused]
     error: Expected "assets.html_handling" field to be one of ["auto-trailing-slash","force-trailing-slash","drop-trailing-slash","none"] but got "nonee".
      --> ./wrangler.toml:5:17
@@ -315,10 +323,10 @@ run_worker_first = ["/api/*"]
       |                    ^
 
     error: X assigned to Environment Variable and Assets bindings.
-     --> ./wrangler.toml:9:1
-      |
-    9 | X = 1
-      | ^
-      = help: Bindings must have unique names, so that they can all be referenced in the worker.
+      --> ./wrangler.toml:10:1
+       |
+    10 | X = 1
+       | ^
+       = help: Bindings must have unique names, so that they can all be referenced in the worker.
     "#);
 }

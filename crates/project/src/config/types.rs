@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use engawa_model::{
-    BucketName, DatabaseId, DatasetName, Environment, NamespaceId, ProjectKind, ProjectName,
+    AssetsConfig, BucketName, DatabaseId, DatasetName, Environment, NamespaceId, ProjectKind,
+    ProjectName,
 };
 use indexmap::IndexMap;
 
@@ -161,51 +162,12 @@ pub struct Placement {
 /// `assets` of a Workers project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assets {
-    /// The folder, if the file names one.
-    pub directory: Option<PathBuf>,
+    /// The folder.
+    pub directory: PathBuf,
     /// The property of `env` through which the worker reaches the files.
     pub binding: Option<String>,
-    /// `html_handling`.
-    pub html_handling: HtmlHandling,
-    /// `not_found_handling`.
-    pub not_found_handling: NotFoundHandling,
-    /// `run_worker_first`.
-    pub run_worker_first: RunWorkerFirst,
-}
-
-/// How URLs of HTML files end (docs: workers static assets).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HtmlHandling {
-    /// `auto-trailing-slash`: as the file lies.
-    #[default]
-    AutoTrailingSlash,
-    /// `force-trailing-slash`.
-    ForceTrailingSlash,
-    /// `drop-trailing-slash`.
-    DropTrailingSlash,
-    /// `none`: exact paths only.
-    None,
-}
-
-/// What is served where nothing matches (docs: workers static assets).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NotFoundHandling {
-    /// `none`: an empty 404, or the worker.
-    #[default]
-    None,
-    /// `404-page`: the nearest `404.html`.
-    NotFoundPage,
-    /// `single-page-application`: `/index.html` with 200.
-    SinglePageApplication,
-}
-
-/// Which requests reach the worker before the static files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunWorkerFirst {
-    /// All of them, or none that matches a file.
-    All(bool),
-    /// Those that match a pattern; `!` in front excludes.
-    Patterns(Vec<String>),
+    /// How they are served.
+    pub config: AssetsConfig,
 }
 
 /// Settings of the bundler, as written.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
-use engawa_model::{ProjectKind, ProjectName};
+use engawa_model::{ProjectKind, ProjectName, RunWorkerFirst};
 use indexmap::IndexMap;
 
 use super::bindings::{Bindings, Named};
@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::tree::{Entry, Source, Table, Value};
 use super::{Bundling, Config, LoadOptions};
 use crate::Diagnostic;
+use crate::compat::Compatibility;
 
 /// What the loader knows apart from the file's text.
 pub(super) struct Context<'a> {
@@ -129,6 +130,7 @@ impl<'a> File<'a> {
         let name = self.name(reader, &settings, top_name, active.is_some());
         let compatibility = self.compatibility(reader, &settings);
         self.check_names(reader, &own, settings.assets_name.as_ref());
+        Self::check_assets(reader, &settings);
         let pages_build_output_dir = self.output_dir(reader);
         let alias = self
             .top
@@ -154,7 +156,12 @@ impl<'a> File<'a> {
             has_environment_table: active.is_some(),
             pages_build_output_dir,
             main: settings.main,
-            assets: settings.assets,
+            assets: settings.assets.map(|mut assets| {
+                assets.config.navigation_prefers_assets = compatibility
+                    .as_ref()
+                    .is_some_and(Compatibility::navigation_prefers_assets);
+                assets
+            }),
             compatibility: compatibility?,
             vars,
             required_secrets: own.required_secrets,
@@ -176,6 +183,39 @@ impl<'a> File<'a> {
                 tsconfig: settings.tsconfig,
             },
         })
+    }
+
+    /// What a Worker without code can not have, and what is probably not meant
+    /// (wrangler `deploy-helpers/assets.ts`).
+    fn check_assets(reader: &mut Reader<'a>, settings: &Settings<'a>) {
+        let (Some(assets), Some(span)) = (&settings.assets, settings.assets_span) else {
+            return;
+        };
+        let first = &assets.config.run_worker_first;
+        if settings.main.is_some() {
+            if *first == RunWorkerFirst::All(true) && assets.binding.is_none() {
+                reader.warn(
+                    span,
+                    "run_worker_first=true set without an assets binding",
+                    "every request goes to the worker, which reaches the files only through a binding: set `binding` of `assets`",
+                );
+            }
+            return;
+        }
+        if assets.binding.is_some() {
+            reader.error_with_hint(
+                span,
+                "Cannot use assets with a binding in an assets-only Worker.",
+                "Please remove the asset binding from your configuration file, or provide a Worker script in your configuration file (`main`).",
+            );
+        }
+        if *first != RunWorkerFirst::All(false) {
+            reader.error_with_hint(
+                span,
+                "Cannot set run_worker_first without a Worker script.",
+                "Please remove run_worker_first from your configuration file, or provide a Worker script in your configuration file (`main`).",
+            );
+        }
     }
 
     /// The environment's table that counts, if there is one. Without one the top level

@@ -327,6 +327,7 @@ pub(crate) fn version_of(project: &str, modules: Vec<Module>, bindings: Vec<Bind
         }),
         bindings,
         assets: AssetManifest::default(),
+        assets_config: None,
         routes: None,
         headers_file: None,
         redirects_file: None,

@@ -211,6 +211,55 @@ fn a_workers_environment_is_a_worker_of_its_own() {
     "#);
 }
 
+// wrangler: deploy-helpers `assets.ts`, workers-shared `base-path.ts`
+#[test]
+fn assets_that_can_not_work_are_refused() {
+    let only = |rest: &str| {
+        format!("name = \"app\"\ncompatibility_date = \"2026-01-01\"\n[assets]\n{rest}")
+    };
+    for (text, said) in [
+        (
+            only("binding = \"A\""),
+            "missing the required `directory` property",
+        ),
+        (
+            only("directory = \"\""),
+            "missing the required `directory` property",
+        ),
+        (
+            only("directory = \"d\"\nbinding = \"A\""),
+            "Cannot use assets with a binding in an assets-only Worker.",
+        ),
+        (
+            only("directory = \"d\"\nrun_worker_first = true"),
+            "Cannot set run_worker_first without a Worker script.",
+        ),
+        (
+            worker("[assets]\ndirectory = \"d\"\nrun_worker_first = [\"/a/*\", \"/a/b\", \"c\"]"),
+            "Invalid routes in `run_worker_first`:\n'c': rules must start with '/' or '!/'\n'/a/b': rule '/a/*' makes it redundant",
+        ),
+        (
+            worker("[assets]\ndirectory = \"d\"\nbase_path = \"https://x.test/\""),
+            "The value must be a pathname, not a URL.",
+        ),
+    ] {
+        let given = shown(&text);
+        assert!(
+            given.starts_with("[refused]") && given.contains(said),
+            "{text}\n{given}"
+        );
+    }
+    assert_eq!(shown(&only("directory = \"d\"")), "fine");
+    let first = shown(&worker(
+        "[assets]\ndirectory = \"d\"\nrun_worker_first = true",
+    ));
+    assert!(first.starts_with("[loads]"), "{first}");
+    assert!(
+        first.contains("run_worker_first=true set without an assets binding"),
+        "{first}"
+    );
+}
+
 // miniflare: plugins/core/index.ts `validateCompatibilityDate`
 #[test]
 fn a_date_after_today_is_an_error() {
