@@ -5,6 +5,7 @@ mod bindings;
 mod chat;
 mod crash;
 mod dev;
+mod frameworks;
 mod functions;
 mod http;
 mod life;
