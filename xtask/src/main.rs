@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod frameworks;
 mod node_compat;
 mod setup;
 mod test;
@@ -36,6 +37,9 @@ enum Task {
     Test(test::TestArgs),
     /// Measure Engawa beside its peers.
     Bench(bench::BenchArgs),
+    /// Install and build apps of `tests/frameworks` (all of them without a name), and print
+    /// their folders.
+    Frameworks { names: Vec<String> },
     /// Make the tables of Node compatibility anew from the pinned npm packages.
     NodeCompat,
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Task::Dev { port } => dev(port),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Frameworks { names } => build_frameworks(names),
         Task::NodeCompat => make_node_compat(),
     };
     match result {
@@ -74,6 +79,18 @@ fn dev(port: u16) -> anyhow::Result<()> {
         .arg("dev")
         .arg(&chat)
         .args(["--port", &port.to_string()]))
+}
+
+fn build_frameworks(names: Vec<String>) -> anyhow::Result<()> {
+    let names = if names.is_empty() {
+        frameworks::all()?
+    } else {
+        names
+    };
+    for (_, dir) in frameworks::prepare(&names)? {
+        println!("{}", dir.display());
+    }
+    Ok(())
 }
 
 fn make_node_compat() -> anyhow::Result<()> {

@@ -1,11 +1,12 @@
 //! `cargo xtask test`: three tiers.
 
+use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
 
 use crate::run as run_command;
-use crate::{root, setup};
+use crate::{frameworks, root, setup};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -59,11 +60,15 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
             .env("ENGAWA_TEST_NPM", setup::test_packages()?)
             .env("ENGAWA_CHROMIUM", setup::chromium()?);
         setup::chat(&root().join("examples/chat"))?;
+        tests.envs(frameworks::prepare(frameworks::ORDINARY)?);
     }
     if args.full {
         tests.env("ENGAWA_TEST_FULL", "1");
     }
     run_command(&mut tests)?;
+    if args.full {
+        other_frameworks(has_nextest, &tools)?;
+    }
 
     if !args.quick {
         run_command(
@@ -73,6 +78,27 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// The framework apps that the ordinary run leaves out: their tests are marked as ignored.
+fn other_frameworks(has_nextest: bool, tools: &Path) -> anyhow::Result<()> {
+    let mut tests = Command::new(env!("CARGO"));
+    if has_nextest {
+        tests.args(["nextest", "run", "--run-ignored", "only"]);
+    } else {
+        tests.arg("test");
+    }
+    tests.args(["--package", "engawa", "--test", "it", "frameworks::"]);
+    if !has_nextest {
+        tests.args(["--", "--ignored"]);
+    }
+    tests
+        .current_dir(root())
+        .env("ENGAWA_TOOLS_DIR", tools)
+        .env("ENGAWA_TEST_NPM", setup::test_packages()?)
+        .env("ENGAWA_CHROMIUM", setup::chromium()?)
+        .envs(frameworks::prepare(&frameworks::all()?)?);
+    run_command(&mut tests)
 }
 
 /// Licences and advisories, where the tool is there. Advisories need the network, so

@@ -6,6 +6,7 @@ mod chat;
 mod crash;
 mod d1;
 mod dev;
+mod frameworks;
 mod functions;
 mod http;
 mod life;

@@ -1,0 +1,20 @@
+import { getRequestContext } from '@cloudflare/next-on-pages';
+
+export const runtime = 'edge';
+
+/** Sends a first line, and the second once the note `go` is there. */
+export function GET() {
+  const { env } = getRequestContext();
+  const encoder = new TextEncoder();
+  return new Response(
+    new ReadableStream({
+      async start(controller) {
+        controller.enqueue(encoder.encode('first\n'));
+        while ((await env.KV.get('go')) === null) await new Promise((resolve) => setTimeout(resolve, 20));
+        controller.enqueue(encoder.encode('second\n'));
+        controller.close();
+      },
+    }),
+    { headers: { 'content-type': 'text/plain' } },
+  );
+}

@@ -1,0 +1,9 @@
+type Env = { GREETING: string; DB: any; KV: any; BUCKET: any };
+
+export const bindings = (platform: unknown) => (platform as { env: Env }).env;
+
+export async function save({ DB, KV, BUCKET }: Env, key: string, text: string) {
+  await DB.prepare('INSERT OR REPLACE INTO notes VALUES (?, ?)').bind(key, text).run();
+  await KV.put(key, text);
+  await BUCKET.put(key, text);
+}

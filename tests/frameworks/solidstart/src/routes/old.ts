@@ -1,0 +1,3 @@
+import { redirect } from '@solidjs/router';
+
+export const GET = () => redirect('/about', 308);

@@ -1,0 +1,5 @@
+declare namespace App {
+  interface Platform {
+    env: { GREETING: string; DB: any; KV: any; BUCKET: any };
+  }
+}
