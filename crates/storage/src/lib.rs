@@ -33,7 +33,7 @@ pub use d1::D1;
 pub use error::Error;
 pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
 pub use kv::{Kv, KvEntry, KvList, KvListKey, KvListOptions, KvPutOptions, check_cache_ttl};
-pub use owner::{Owner, OwnerError, connect_control};
+pub use owner::{Owner, OwnerError, connect_control, create_data_dir};
 pub use r2::R2;
 pub use stamp::Stamp;
 

@@ -8,8 +8,10 @@ mod dev;
 mod functions;
 mod http;
 mod life;
+mod load;
 mod local;
 mod oracle;
+mod power;
 mod workers;
 
 use std::path::Path;
