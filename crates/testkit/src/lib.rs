@@ -197,10 +197,9 @@ impl Dev {
             .and_then(|text| text.parse().ok())
         else {
             let _ = reader.join();
-            let status = process.try_wait().map_or_else(
-                || "it still runs".to_owned(),
-                |status| status.to_string(),
-            );
+            let status = process
+                .try_wait()
+                .map_or_else(|| "it still runs".to_owned(), |status| status.to_string());
             let said = stderr.lock().expect("no test panics with the lock").clone();
             bail!("engawa dev ended ({status}) and said:\n{line}{said}");
         };

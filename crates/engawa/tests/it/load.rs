@@ -11,6 +11,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engawa_testkit::{Dev, Random};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 /// Clients of each product.
@@ -97,7 +98,7 @@ pub(crate) enum Product {
 }
 
 /// A value that a key can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Value {
     pub(crate) n: u64,
     pub(crate) length: usize,
@@ -126,7 +127,7 @@ pub(crate) struct Client {
 }
 
 /// What a client does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// It is about to send a write.
     Begins(Write),

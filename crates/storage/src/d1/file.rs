@@ -38,7 +38,7 @@ use super::export;
 use super::ffi::{Column, Wal};
 use super::{D1ExportOptions, D1Format, D1Limits, D1Result, D1Statement};
 use crate::Error;
-use crate::layout::{self, Layout, Resource};
+use crate::layout::{Layout, Resource};
 use crate::pool::{File, Group};
 
 /// The next stamp of the data folder. Blocks for a sync now and then.
@@ -166,13 +166,9 @@ impl File for D1File {
         if let Some(folder) = path.parent() {
             context.layout.ensure_folder(folder)?;
         }
-        let is_new = !path.exists();
         let failed = |error: SqlError| open_error(&key.1, error);
         let mut connection =
             Connection::open(&path, Role::Writer, &context.limits).map_err(failed)?;
-        if is_new && let Some(folder) = path.parent() {
-            layout::sync_folder(folder)?;
-        }
         if lock(&context.distrusted).contains(key) {
             recheck(&connection).map_err(failed)?;
             lock(&context.distrusted).remove(key);

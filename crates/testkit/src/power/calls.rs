@@ -120,7 +120,10 @@ pub(super) struct Place {
 const HERE: u64 = libc::AT_FDCWD.cast_unsigned() as u64;
 
 /// What a call is about to do; `None` if it does not matter.
-#[expect(clippy::many_single_char_names, reason = "a call's arguments have no names")]
+#[expect(
+    clippy::many_single_char_names,
+    reason = "a call's arguments have no names"
+)]
 pub(super) fn before(log: &Log, tid: pid_t, info: CallInfo) -> Option<Call> {
     let [a, b, c, d, e, _] = info.args;
     let place = |folder: u64, path: u64| log.place(tid, folder, path);
@@ -237,7 +240,12 @@ pub(super) fn after(log: &mut Log, tid: pid_t, call: Call, result: i64) {
             Ok(())
         }
         Call::SyncAll => {
-            log.events.push(Event::SyncedAll);
+            let sync = Sync {
+                path: "*".to_owned(),
+                is_folder: true,
+                is_data_only: false,
+            };
+            log.events.push(Event::SyncedAll { sync });
             Ok(())
         }
         Call::Unknown(what) => Err(io::Error::other(what)),
@@ -415,7 +423,7 @@ impl Log {
         Ok(())
     }
 
-    fn path(&self, mut node: Node) -> String {
+    pub(super) fn path(&self, mut node: Node) -> String {
         let mut names: Vec<&OsStr> = Vec::new();
         while node != 0 {
             names.push(&self.nodes[node].name);

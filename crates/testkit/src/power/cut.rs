@@ -16,6 +16,8 @@ const SECTOR_BYTES: u64 = 512;
 pub enum Survivors {
     /// Nothing.
     None,
+    /// Every name, rename and removal, and no byte.
+    Names,
     /// A random part.
     Some,
     /// Everything, as after a kill.
@@ -63,10 +65,18 @@ impl Odds {
         }
     }
 
-    fn keeps(&self, of_8: u64, random: &mut Random) -> bool {
+    fn keeps_bytes(&self, random: &mut Random) -> bool {
+        match self.survivors {
+            Survivors::None | Survivors::Names => false,
+            Survivors::All => true,
+            Survivors::Some => random.below(8) < self.data,
+        }
+    }
+
+    fn keeps_name(&self, of_8: u64, random: &mut Random) -> bool {
         match self.survivors {
             Survivors::None => false,
-            Survivors::All => true,
+            Survivors::All | Survivors::Names => true,
             Survivors::Some => random.below(8) < of_8,
         }
     }
@@ -89,6 +99,16 @@ impl<'a> Cut<'a> {
         self.write_folder(0, into, &names, &synced, &odds, random);
     }
 
+    /// The entries of each folder, with nothing lost.
+    pub(super) fn all_names(&self) -> HashMap<Node, BTreeMap<OsString, Node>> {
+        let random = &mut Random::new(0);
+        self.names(
+            &HashMap::new(),
+            &Odds::choose(Survivors::All, random),
+            random,
+        )
+    }
+
     fn events(&self) -> impl Iterator<Item = (usize, &'a Event)> + use<'a> {
         self.recording.events[..self.steps].iter().enumerate()
     }
@@ -101,7 +121,7 @@ impl<'a> Cut<'a> {
                 Event::Synced { node, sync } if !(self.ignored)(sync) => {
                     synced.insert(*node, step);
                 }
-                Event::SyncedAll => {
+                Event::SyncedAll { sync } if !(self.ignored)(sync) => {
                     synced.extend((0..self.recording.folders.len()).map(|node| (node, step)));
                 }
                 _ => {}
@@ -120,11 +140,15 @@ impl<'a> Cut<'a> {
         let mut names: HashMap<Node, BTreeMap<OsString, Node>> = HashMap::new();
         for (step, event) in self.events() {
             let mut happens = |folder: &Node, of_8| {
-                synced.get(folder).is_some_and(|synced| *synced > step) || odds.keeps(of_8, random)
+                synced.get(folder).is_some_and(|synced| *synced > step)
+                    || odds.keeps_name(of_8, random)
             };
             match event {
                 Event::Named { folder, name, node } if happens(folder, odds.names) => {
-                    names.entry(*folder).or_default().insert(name.clone(), *node);
+                    names
+                        .entry(*folder)
+                        .or_default()
+                        .insert(name.clone(), *node);
                 }
                 Event::Removed { folder, name } if happens(folder, odds.renames) => {
                     names.entry(*folder).or_default().remove(name);
@@ -186,7 +210,7 @@ impl<'a> Cut<'a> {
                     }
                 }
                 Event::Resized { node, len_bytes }
-                    if *node == of && (is_synced || odds.keeps(odds.data, random)) =>
+                    if *node == of && (is_synced || odds.keeps_bytes(random)) =>
                 {
                     content.resize(to_usize(*len_bytes), 0);
                 }
@@ -209,7 +233,7 @@ fn put(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
 /// A write that was not synced: whole, in pieces, not at all, or its length alone.
 fn put_some(content: &mut Vec<u8>, offset: u64, bytes: &[u8], odds: &Odds, random: &mut Random) {
     if random.below(2) == 0 {
-        if odds.keeps(odds.data, random) {
+        if odds.keeps_bytes(random) {
             put(content, offset, bytes);
         }
     } else {
@@ -217,8 +241,12 @@ fn put_some(content: &mut Vec<u8>, offset: u64, bytes: &[u8], odds: &Odds, rando
         let mut at = offset;
         while at < end {
             let next = (at - at % SECTOR_BYTES + SECTOR_BYTES).min(end);
-            if odds.keeps(odds.data, random) {
-                put(content, at, &bytes[to_usize(at - offset)..to_usize(next - offset)]);
+            if odds.keeps_bytes(random) {
+                put(
+                    content,
+                    at,
+                    &bytes[to_usize(at - offset)..to_usize(next - offset)],
+                );
             }
             at = next;
         }

@@ -32,6 +32,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 pub use cut::{Cut, Survivors};
 pub use trace::Recorded;
 
@@ -39,7 +41,7 @@ pub use trace::Recorded;
 type Node = usize;
 
 /// One step of a record.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Event {
     /// A name for a new or an old file, or a new folder.
     Named {
@@ -69,15 +71,18 @@ enum Event {
         node: Node,
         sync: Sync,
     },
-    SyncedAll,
+    /// The whole file system.
+    SyncedAll {
+        sync: Sync,
+    },
     Noted(usize),
 }
 
 /// A sync as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Sync {
     /// The file's or folder's path at that time, below the folder that is above the
-    /// recorded one.
+    /// recorded one. `*`: the whole file system.
     pub path: String,
     /// Whether it is a folder.
     pub is_folder: bool,
@@ -136,6 +141,44 @@ impl Recorder {
         }
     }
 
+    /// Goes on from a record, as after a kill: everything of its first `steps` is there,
+    /// and what was not synced then still is not.
+    ///
+    /// # Panics
+    /// When that cannot be written.
+    pub fn after_kill(recording: &Recording, steps: usize, root: &Path, name: &str) -> Self {
+        let recorder = Self::new(root, name);
+        let cut = recording.cut(steps, Survivors::All);
+        cut.write(&mut crate::Random::new(0), root);
+        let mut log = lock(&recorder.log);
+        log.events = recording.events[..steps].to_vec();
+        let unknown = |is_folder: &bool| NodeInfo {
+            is_folder: *is_folder,
+            parent: 0,
+            name: OsString::new(),
+            file: None,
+        };
+        log.nodes = recording.folders.iter().map(unknown).collect();
+        for (folder, entries) in cut.all_names() {
+            for (name, node) in entries {
+                log.nodes[node].parent = folder;
+                log.nodes[node].name.clone_from(&name);
+                log.by_name.insert((folder, name), node);
+            }
+        }
+        let nodes: Vec<Node> = log.by_name.values().copied().collect();
+        for node in nodes {
+            let path = root.join(log.path(node));
+            let metadata = fs::metadata(&path).expect("it was just written");
+            log.by_inode.insert((metadata.dev(), metadata.ino()), node);
+            if !log.nodes[node].is_folder {
+                log.nodes[node].file = fs::File::open(&path).ok();
+            }
+        }
+        drop(log);
+        recorder
+    }
+
     /// Starts a program and records it, its threads and its children until all have ended.
     ///
     /// # Errors
@@ -165,7 +208,7 @@ impl Recorder {
 }
 
 /// Everything that happened, in order.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Recording {
     events: Vec<Event>,
     /// Which nodes are folders.
@@ -191,16 +234,38 @@ impl Recording {
         })
     }
 
-    /// The first step after a note.
-    pub fn after_note(&self, number: usize) -> Option<usize> {
-        let is_it = |event: &Event| matches!(event, Event::Noted(noted) if *noted == number);
-        self.events.iter().position(is_it).map(|step| step + 1)
+    /// How many steps there are up to each write to a file that was made with such a name.
+    pub fn writes(&self, is_it: impl Fn(&str) -> bool) -> Vec<usize> {
+        let mut names: HashMap<Node, &OsString> = HashMap::new();
+        let mut writes = Vec::new();
+        for (step, event) in self.events.iter().enumerate() {
+            match event {
+                Event::Named { name, node, .. } => {
+                    names.insert(*node, name);
+                }
+                Event::Written { node, .. } => {
+                    let name = names.get(node).map(|name| name.to_string_lossy());
+                    if name.is_some_and(|name| is_it(&name)) {
+                        writes.push(step + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        writes
+    }
+
+    /// How many steps there are up to the last note.
+    pub fn last_note(&self) -> usize {
+        let is_note = |event: &Event| matches!(event, Event::Noted(_));
+        let last = self.events.iter().rposition(is_note);
+        last.map_or(0, |step| step + 1)
     }
 
     /// Every sync of one file or folder.
     pub fn syncs(&self) -> impl Iterator<Item = &Sync> {
         self.events.iter().filter_map(|event| match event {
-            Event::Synced { sync, .. } => Some(sync),
+            Event::Synced { sync, .. } | Event::SyncedAll { sync } => Some(sync),
             _ => None,
         })
     }

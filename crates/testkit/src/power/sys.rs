@@ -81,8 +81,7 @@ pub(super) fn call_info(tid: pid_t) -> Option<CallInfo> {
     let mut info = [0_u64; 11];
     let bytes = size_of_val(&info);
     // SAFETY: the kernel writes at most `bytes` into `info`.
-    let got =
-        unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, tid, bytes, info.as_mut_ptr()) };
+    let got = unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, tid, bytes, info.as_mut_ptr()) };
     (got > 0).then(|| CallInfo {
         value: info[3].cast_signed(),
         args: [info[4], info[5], info[6], info[7], info[8], info[9]],
@@ -94,8 +93,7 @@ pub(super) fn wait(tid: pid_t) -> Option<(pid_t, Stop)> {
     let mut status = 0;
     let got = loop {
         // SAFETY: `status` is written while the call runs, and not after it.
-        let got =
-            unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+        let got = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
         if got >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             break got;
         }
