@@ -9,6 +9,7 @@ mod blobs;
 mod body;
 mod catalog;
 pub mod d1;
+mod doctor;
 mod error;
 mod events;
 mod kv;
@@ -16,6 +17,7 @@ mod layout;
 mod owner;
 mod pool;
 pub mod r2;
+mod scrub;
 mod sqlite;
 mod stamp;
 #[cfg(test)]
@@ -30,16 +32,19 @@ pub use assets::{Assets, NewAsset, asset_key};
 pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
 pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};
 pub use d1::D1;
+pub use doctor::{Examination, Finding, Level, examine};
 pub use error::Error;
 pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
 pub use kv::{Kv, KvEntry, KvList, KvListKey, KvListOptions, KvPutOptions, check_cache_ttl};
 pub use owner::{Owner, OwnerError, connect_control, create_data_dir};
 pub use r2::R2;
+pub use scrub::ScrubStatus;
 pub use stamp::Stamp;
 
 use blobs::BlobIo;
 use layout::{Layout, Resource};
 use pool::{Pool, PoolOptions};
+use scrub::Scrubber;
 use stamp::Stamps;
 
 /// How to open a data folder.
@@ -55,6 +60,8 @@ pub struct StorageOptions {
     pub kv_cache_bytes: usize,
     /// Memory for SQLite's page caches, of all files together.
     pub sqlite_memory_bytes: u64,
+    /// How fast stored blobs are verified in the background, in bytes a second; 0: not.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl StorageOptions {
@@ -66,6 +73,7 @@ impl StorageOptions {
             max_open_files: 256,
             kv_cache_bytes: 64 * 1024 * 1024,
             sqlite_memory_bytes: 256 * 1024 * 1024,
+            scrub_bytes_per_s: 4 * 1024 * 1024,
         }
     }
 }
@@ -80,6 +88,7 @@ pub struct Storage {
     catalog: Catalog,
     assets: Assets,
     events: Events,
+    scrubber: Arc<Scrubber>,
 }
 
 /// What every part of the store shares.
@@ -131,7 +140,9 @@ impl Storage {
                 }),
             )?
         };
+        let scrubber = Scrubber::start(&core, options.scrub_bytes_per_s)?;
         Ok(Self {
+            scrubber: Arc::new(scrubber),
             assets: Assets::new(core.clone()),
             events: Events::new(core.clone()),
             kv,
@@ -172,6 +183,11 @@ impl Storage {
         &self.events
     }
 
+    /// What the verification of stored blobs has found so far.
+    pub fn scrub_status(&self) -> ScrubStatus {
+        self.scrubber.status()
+    }
+
     /// Begins an upload: up to `inline_limit_bytes` (at most 1 MiB) stay in memory, more
     /// goes to a blob.
     pub fn stage(&self, account: &AccountId, inline_limit_bytes: u64) -> Stage {
@@ -189,6 +205,7 @@ impl Storage {
         let blob_io = self.core.blob_io.clone();
         // Uploads may still be on their way into a queue.
         let done = tokio::task::spawn_blocking(move || {
+            self.scrubber.stop();
             self.kv.close();
             self.d1.close();
             self.r2.close();

@@ -157,7 +157,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    pub(super) fn open(folder: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(folder: PathBuf) -> Result<Self, Error> {
         let mut numbers = list(&folder)?;
         numbers.reverse();
         Ok(Self {
