@@ -23,7 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::blobs::{BlobFolder, BlobId, BlobIo, read_folder};
 use crate::layout::{Layout, Resource};
 use crate::sqlite::Schema;
-use crate::{Error, events, kv, r2};
+use crate::{Error, Stamp, events, kv, r2};
 
 /// How much of each kind of finding is told in full.
 const FINDINGS: usize = 1000;
@@ -69,6 +69,8 @@ pub struct Examination {
     pub blobs: u64,
     /// Bytes of blobs whose checksums were verified.
     pub verified_bytes: u64,
+    /// The newest commit is not later than this: milliseconds since 1970, 0 in a new folder.
+    pub newest_commit_ms: u64,
 }
 
 /// Examines a data folder. Blocking, and for as long as it takes to read it, with
@@ -135,6 +137,10 @@ impl Doctor {
                 return self.tell(Level::Error, &catalog, &what, lost, RESTORE);
             }
         };
+        let ceiling = "SELECT stamp FROM stamp_ceiling";
+        if let Ok(stamp) = connection.query_row(ceiling, [], |row| row.get(0)) {
+            self.found.newest_commit_ms = Stamp::from_sql(stamp).ms();
+        }
         drop(connection);
         let mut by_path = HashMap::new();
         let mut accounts = HashMap::new();

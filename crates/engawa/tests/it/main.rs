@@ -5,6 +5,7 @@ mod bindings;
 mod chat;
 mod crash;
 mod dev;
+mod doctor;
 mod functions;
 mod http;
 mod life;
