@@ -10,8 +10,9 @@ use engawa_model::Environment;
 use engawa_runtime::LogLevel;
 
 use crate::dev::DevOptions;
+use crate::doctor::DoctorOptions;
 use crate::local::{D1Command, KvCommand, R2Command};
-use crate::{dev, local, terminal, tools};
+use crate::{dev, doctor, local, terminal, tools};
 
 #[derive(Parser)]
 #[command(
@@ -49,6 +50,11 @@ enum Command {
         #[command(subcommand)]
         command: R2Command,
     },
+    /// Say whether this machine is fit for Engawa, and whether stored data is sound.
+    ///
+    /// It changes nothing, and may look beside a running server. Its status is 1 if data is
+    /// damaged or the machine lacks something that Engawa needs.
+    Doctor(DoctorArgs),
     /// Install workerd and esbuild now, and print where they are.
     Tools,
 }
@@ -79,6 +85,22 @@ struct DevArgs {
     /// JSON file of fields that `request.cf` says of a visitor's place: colo, country, city, …
     #[arg(long, value_name = "FILE")]
     cf: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct DoctorArgs {
+    /// The project's folder.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    cwd: PathBuf,
+    /// The state folder, if not `.engawa` in the project.
+    #[arg(long, value_name = "DIR")]
+    persist_to: Option<PathBuf>,
+    /// Do not read stored values to verify their checksums.
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Which project's state a command works on.
@@ -208,6 +230,15 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::D1 { place, command } => local::d1(place, command).await,
             Command::Kv { place, command } => local::kv(place, command).await,
             Command::R2 { place, command } => local::r2(place, command).await,
+            Command::Doctor(args) => {
+                let state_dir = args.persist_to.unwrap_or_else(|| args.cwd.join(".engawa"));
+                let options = DoctorOptions {
+                    state_dir,
+                    quick: args.quick,
+                    json: args.json,
+                };
+                tokio::task::spawn_blocking(move || doctor::run(&options)).await?
+            }
             Command::Tools => {
                 let tools = tools::Tools::find_or_install(None)?;
                 terminal::output(&tools.root.display().to_string());

@@ -8,6 +8,7 @@ mod build;
 pub mod cli;
 mod control;
 mod dev;
+mod doctor;
 mod local;
 mod platform;
 mod precompress;

@@ -1,10 +1,10 @@
 //! The state folder of a project in development.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use engawa_storage::create_data_dir;
 
 /// `.engawa` in the project, or the folder that `--persist-to` names. A folder that is
 /// made here is for its owner's eyes, since it holds what the project stores, and is kept
@@ -22,11 +22,7 @@ pub(crate) fn dir(project: &Path, persist_to: Option<&Path>) -> anyhow::Result<P
         )
     };
     let is_ours = persist_to.is_none() || !dir.exists();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .with_context(failed)?;
+    create_data_dir(&dir).with_context(failed)?;
     let ignore = dir.join(".gitignore");
     if is_ours && !ignore.exists() {
         fs::write(&ignore, "*\n").with_context(failed)?;

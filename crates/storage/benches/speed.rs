@@ -401,6 +401,7 @@ impl Bench<'_> {
             storage_class: StorageClass::default(),
             only_if: None,
             checksums: Digests::default(),
+            customer_key: None,
         };
         let mut upload = self
             .storage
@@ -418,6 +419,7 @@ impl Bench<'_> {
             key: key.to_owned(),
             range: None,
             only_if: None,
+            customer_key: None,
         };
         let found = self.storage.r2().get(&self.account, bucket, request).await;
         let R2Get::Found { mut body, .. } = found.expect("an answer").value else {

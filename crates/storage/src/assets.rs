@@ -252,7 +252,8 @@ fn write_all(layout: &Layout, tmp: &Path, files: &[(PathBuf, Bytes)]) -> Result<
         // Also if it is there: who made it may have been killed before this.
         folders.extend(path.parent());
         if !path.is_file() {
-            let new = Temporary(tmp.join(BlobId::random()?.to_string()));
+            let name = format!("asset-{}", BlobId::random()?);
+            let new = Temporary(tmp.join(name));
             new.write(bytes, sync)?;
             written.push((new, path));
         }

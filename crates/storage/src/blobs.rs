@@ -339,6 +339,11 @@ impl BlobFolder {
         Ok(BlobReader::new(io, Arc::new(file), range, seal))
     }
 
+    /// Opens a blob to look at it.
+    pub(crate) fn open_file(&self, id: BlobId) -> Result<BlobFile, Error> {
+        BlobFile::open(self.file(id))
+    }
+
     /// Removes a blob that no transaction names any more; one that is gone is fine.
     pub(crate) fn remove(&self, id: BlobId) -> Result<(), Error> {
         let path = self.file(id);
@@ -380,7 +385,8 @@ impl BlobFolder {
         older
     }
 
-    fn file(&self, id: BlobId) -> PathBuf {
+    /// Where a blob lies.
+    pub(crate) fn file(&self, id: BlobId) -> PathBuf {
         let name = id.to_string();
         let mut path = self.path.join(&name[..2]);
         path.push(name);
@@ -398,6 +404,7 @@ pub(crate) fn clear_uploads(layout: &Layout) -> Result<(), Error> {
     Ok(())
 }
 
+/// What lies in a folder, in no order; nothing, if it is not there.
 pub(crate) fn read_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -418,6 +425,7 @@ pub(crate) struct BlobFile {
 }
 
 impl BlobFile {
+    /// `NotFound` if it is not there; `Corrupt` if it is cut short or its end is damaged.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
         let file = File::open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::with_source(
@@ -456,6 +464,16 @@ impl BlobFile {
             len_bytes,
             crcs,
         })
+    }
+
+    /// How many blocks it has.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.len_bytes.div_ceil(BLOCK_BYTES)
+    }
+
+    /// Lets the kernel forget what was read, so that others' pages stay in memory.
+    pub(crate) fn forget(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     /// The bytes of block `number`, checked.

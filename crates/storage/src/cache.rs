@@ -267,6 +267,7 @@ impl CacheEntry {
             self.io.clone(),
             self.file.clone(),
             from..to,
+            None,
         ))
     }
 }

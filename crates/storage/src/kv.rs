@@ -42,7 +42,13 @@ use crate::{Body, Core, Error, Stage, Staged};
 use cache::Cache;
 use file::{Namespace, NamespaceFile, PutValue, Read, Write};
 
+pub(crate) use file::SCHEMA;
 pub use rules::check_cache_ttl;
+
+/// Key and blob of every value that lies in a blob.
+pub(crate) const NAMED_BLOBS: &str = "SELECT key, blob_id FROM entries WHERE blob_id IS NOT NULL";
+/// Whether a row names a blob.
+pub(crate) const IS_NAMED_BLOB: &str = "SELECT 1 FROM entries WHERE blob_id = ?1";
 
 /// The longest value that lies in its row. A longer one is a blob.
 const INLINE_BYTES: u64 = 16 * 1024;

@@ -1,7 +1,7 @@
 //! Where everything lies below a data folder.
 //!
 //! ```text
-//! DATA/engawa.lock, control.sock, catalog.sqlite
+//! DATA/engawa.lock, control.sock, catalog.sqlite, scrub.json
 //! DATA/accounts/<account>/kv/<xx>/<hash>.sqlite          xx: first two digits of the hash
 //!                         d1/<xx>/<hash>.sqlite
 //!                         r2/<xx>/<hash>.sqlite
@@ -76,6 +76,11 @@ impl Layout {
 
     pub(crate) fn catalog_file(&self) -> PathBuf {
         self.data_dir.join("catalog.sqlite")
+    }
+
+    /// Where the scrubber keeps its place.
+    pub(crate) fn scrub_file(&self) -> PathBuf {
+        self.data_dir.join("scrub.json")
     }
 
     pub(crate) fn accounts_dir(&self) -> PathBuf {

@@ -10,6 +10,7 @@ mod body;
 mod cache;
 mod catalog;
 pub mod d1;
+mod doctor;
 mod error;
 mod events;
 mod kv;
@@ -18,6 +19,7 @@ mod owner;
 mod pool;
 pub mod r2;
 mod scratch;
+mod scrub;
 mod seal;
 mod sqlite;
 mod stamp;
@@ -35,17 +37,20 @@ pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
 pub use cache::{Cache, CacheEntry, CacheLimits, CacheWrite};
 pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};
 pub use d1::D1;
+pub use doctor::{Examination, Finding, Level, examine};
 pub use error::Error;
 pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
 pub use kv::{Kv, KvEntry, KvList, KvListKey, KvListOptions, KvPutOptions, check_cache_ttl};
-pub use owner::{Owner, OwnerError, connect_control};
+pub use owner::{Owner, OwnerError, connect_control, create_data_dir};
 pub use r2::R2;
 pub use scratch::{Scratch, ScratchReader, ScratchUpload};
+pub use scrub::ScrubStatus;
 pub use stamp::Stamp;
 
 use blobs::BlobIo;
 use layout::{Layout, Resource};
 use pool::{Pool, PoolOptions};
+use scrub::Scrubber;
 use stamp::Stamps;
 use ticker::Ticker;
 
@@ -68,6 +73,8 @@ pub struct StorageOptions {
     pub cache: CacheLimits,
     /// Memory for SQLite's page caches, of all files together.
     pub sqlite_memory_bytes: u64,
+    /// How fast stored blobs are verified in the background, in bytes a second; 0: not.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl StorageOptions {
@@ -80,6 +87,7 @@ impl StorageOptions {
             kv_cache_bytes: 64 * 1024 * 1024,
             cache: CacheLimits::default(),
             sqlite_memory_bytes: 256 * 1024 * 1024,
+            scrub_bytes_per_s: 4 * 1024 * 1024,
         }
     }
 }
@@ -96,6 +104,7 @@ pub struct Storage {
     cache: Cache,
     events: Events,
     lifecycle: Arc<Ticker>,
+    scrubber: Arc<Scrubber>,
 }
 
 /// What every part of the store shares.
@@ -148,8 +157,10 @@ impl Storage {
                 }),
             )?
         };
+        let scrubber = Scrubber::start(&core, options.scrub_bytes_per_s)?;
         Ok(Self {
             lifecycle: Arc::new(r2::sweep::start(r2.clone(), catalog.clone())?),
+            scrubber: Arc::new(scrubber),
             assets: Assets::new(core.clone()),
             cache: Cache::new(core.clone(), options.cache),
             events: Events::new(core.clone()),
@@ -201,6 +212,11 @@ impl Storage {
         &self.events
     }
 
+    /// What the verification of stored blobs has found so far.
+    pub fn scrub_status(&self) -> ScrubStatus {
+        self.scrubber.status()
+    }
+
     /// Begins an upload: up to `inline_limit_bytes` (at most 1 MiB) stay in memory, more
     /// goes to a blob.
     pub fn stage(&self, account: &AccountId, inline_limit_bytes: u64) -> Stage {
@@ -230,6 +246,7 @@ impl Storage {
         // Uploads may still be on their way into a queue.
         let done = tokio::task::spawn_blocking(move || {
             self.lifecycle.stop();
+            self.scrubber.stop();
             self.kv.close();
             self.d1.close();
             self.r2.close();

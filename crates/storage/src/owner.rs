@@ -85,7 +85,6 @@ impl Owner {
         let purpose = purpose.replace(['\n', '\r'], " ");
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{} {purpose}", std::process::id()))
-            .and_then(|()| folder.sync_all())
             .map_err(failed(&path))?;
         Ok(Self {
             data_dir,
@@ -145,20 +144,29 @@ fn read_holder(lock: &mut File) -> (Option<u32>, String) {
     (pid.parse().ok(), what.to_owned())
 }
 
-/// Creates the folder and what is missing above it, each synced into its parent.
-fn create_data_dir(data_dir: &Path) -> io::Result<()> {
+/// Makes a data folder (mode 0700) and what is missing above it exist and outlive a power
+/// cut. Blocking.
+///
+/// # Errors
+/// When it cannot be made, or the folder above it cannot be synced.
+pub fn create_data_dir(data_dir: &Path) -> io::Result<()> {
     let data_dir = std::path::absolute(data_dir)?;
     let missing: Vec<&Path> = data_dir
         .ancestors()
         .take_while(|folder| !folder.is_dir())
         .collect();
-    for folder in missing.into_iter().rev() {
+    for folder in missing.iter().rev() {
         match DirBuilder::new().mode(0o700).create(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if let Some(parent) = folder.parent() {
-            File::open(parent)?.sync_all()?;
+    }
+    // Also if it was there: whoever made it may have been killed before it was synced.
+    for (above, folder) in data_dir.ancestors().skip(1).enumerate() {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        // What this process could not have made, it need not be able to sync.
+        if above <= missing.len() {
+            synced?;
         }
     }
     Ok(())

@@ -55,8 +55,19 @@ use crate::pool::{Files, FilesOptions, Pool};
 use crate::seal::{Salt, Seal};
 use crate::stamp::Stamps;
 use crate::{DigestKind, Error, Stage};
+pub(crate) use file::SCHEMA;
 use file::{Bucket, Context, Key, Read, Reply, Value, Write};
 use parts::Pins;
+
+/// Key and blob of every object, and of every part, that lies in a blob.
+pub(crate) const NAMED_BLOBS: [&str; 2] = [
+    "SELECT coalesce(name, key), blob FROM objects WHERE blob IS NOT NULL",
+    "SELECT coalesce(uploads.name, uploads.key), parts.blob
+     FROM parts JOIN uploads ON uploads.id = parts.upload WHERE parts.blob IS NOT NULL",
+];
+/// Whether a row names a blob.
+pub(crate) const IS_NAMED_BLOB: &str = "SELECT 1 FROM objects WHERE blob = ?1 \
+     UNION ALL SELECT 1 FROM parts WHERE blob = ?1";
 
 /// Values up to this lie in the bucket's SQLite file.
 const INLINE_BYTES: u64 = 32 * 1024;

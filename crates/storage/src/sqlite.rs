@@ -130,7 +130,8 @@ fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<
     transaction.commit().map_err(failed)
 }
 
-fn identity(connection: &Connection) -> rusqlite::Result<(i32, usize, i64)> {
+/// The kind of a file, how many migrations it has seen, and how many tables it has.
+pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<(i32, usize, i64)> {
     let id = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables =

@@ -5,11 +5,15 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+
+pub mod power;
+
+use power::{Recorded, Recorder};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -70,9 +74,43 @@ pub fn engawa(program: &Path) -> Command {
     command
 }
 
+/// `SplitMix64`: small, and the same on every machine.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// The numbers that follow from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// A place in a list of this length, which is not 0.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn below_len(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).expect("it is less than a usize")
+    }
+}
+
 /// A running `engawa dev`. It is killed with the test.
 pub struct Dev {
-    child: Child,
+    process: Process,
     /// Where it listens.
     pub address: SocketAddr,
     stderr: Arc<Mutex<String>>,
@@ -112,18 +150,32 @@ impl Dev {
     ///
     /// # Panics
     /// Never, unless the thread that reads its output did.
-    pub fn spawn(mut command: Command) -> anyhow::Result<Self> {
-        let mut child = command
+    pub fn spawn(command: Command) -> anyhow::Result<Self> {
+        Self::spawn_by(command, |mut command| Ok(Process::Child(command.spawn()?)))
+    }
+
+    /// The same, recorded.
+    ///
+    /// # Errors
+    /// When it ends before it is ready, with what it said.
+    pub fn spawn_recorded(command: Command, recorder: &Recorder) -> anyhow::Result<Self> {
+        Self::spawn_by(command, |command| {
+            Ok(Process::Recorded(recorder.start(command)?))
+        })
+    }
+
+    fn spawn_by(
+        mut command: Command,
+        spawn: impl FnOnce(Command) -> std::io::Result<Process>,
+    ) -> anyhow::Result<Self> {
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start engawa")?;
+            .stderr(Stdio::piped());
+        let mut process = spawn(command).context("cannot start engawa")?;
+        let (stdout, stderr_pipe) = process.take_pipes();
         let stderr = Arc::new(Mutex::new(String::new()));
-        let mut pipe = child
-            .stderr
-            .take()
-            .context("its standard error is a pipe")?;
+        let mut pipe = stderr_pipe.context("its standard error is a pipe")?;
         let reader = {
             let stderr = Arc::clone(&stderr);
             std::thread::spawn(move || {
@@ -136,12 +188,7 @@ impl Dev {
                 }
             })
         };
-        let mut stdout = BufReader::new(
-            child
-                .stdout
-                .take()
-                .context("its standard output is a pipe")?,
-        );
+        let mut stdout = BufReader::new(stdout.context("its standard output is a pipe")?);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
         let Some(address) = line
@@ -149,8 +196,10 @@ impl Dev {
             .strip_prefix("Ready on http://")
             .and_then(|text| text.parse().ok())
         else {
-            let status = child.wait()?;
             let _ = reader.join();
+            let status = process
+                .try_wait()
+                .map_or_else(|| "it still runs".to_owned(), |status| status.to_string());
             let said = stderr.lock().expect("no test panics with the lock").clone();
             bail!("engawa dev ended ({status}) and said:\n{line}{said}");
         };
@@ -160,7 +209,7 @@ impl Dev {
             .max_redirects(0)
             .build();
         Ok(Self {
-            child,
+            process,
             address,
             stderr,
             agent: config.into(),
@@ -221,7 +270,7 @@ impl Dev {
 
     /// Its process number.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Its workerd processes.
@@ -248,7 +297,10 @@ impl Dev {
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
+            if let Some(status) = self.process.try_wait() {
+                if let Process::Recorded(recorded) = &mut self.process {
+                    recorded.wait_for_all();
+                }
                 return status;
             }
             assert!(
@@ -263,8 +315,39 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Process::Child(child) = &mut self.process {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+enum Process {
+    Child(Child),
+    /// Dropping it kills it.
+    Recorded(Recorded),
+}
+
+impl Process {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.id(),
+            Self::Recorded(recorded) => recorded.pid(),
+        }
+    }
+
+    fn take_pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        match self {
+            Self::Child(child) => (child.stdout.take(), child.stderr.take()),
+            Self::Recorded(recorded) => (recorded.stdout.take(), recorded.stderr.take()),
+        }
+    }
+
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        match self {
+            Self::Child(child) => child.try_wait().expect("it is our child"),
+            Self::Recorded(recorded) => recorded.try_wait(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::layout::Resource;
 use crate::sqlite::Schema;
 
-pub(super) const SCHEMA: Schema = Schema {
+pub(crate) const SCHEMA: Schema = Schema {
     what: "a catalog",
     application_id: *b"EgCt",
     migrations: &[

@@ -39,7 +39,7 @@ use super::ffi::{Column, Wal};
 use super::{D1ExportOptions, D1Format, D1Job, D1Limits, D1Result, D1Statement};
 use crate::Error;
 use crate::blobs::BlobIo;
-use crate::layout::{self, Layout, Resource};
+use crate::layout::{Layout, Resource};
 use crate::pool::{File, Group};
 use crate::scratch::{Scratch, ScratchWriter};
 
@@ -174,13 +174,9 @@ impl File for D1File {
         if let Some(folder) = path.parent() {
             context.layout.ensure_folder(folder)?;
         }
-        let is_new = !path.exists();
         let failed = |error: SqlError| open_error(&key.1, error);
         let mut connection =
             Connection::open(&path, Role::Writer, &context.limits).map_err(failed)?;
-        if is_new && let Some(folder) = path.parent() {
-            layout::sync_folder(folder)?;
-        }
         if lock(&context.distrusted).contains(key) {
             recheck(&connection).map_err(failed)?;
             lock(&context.distrusted).remove(key);

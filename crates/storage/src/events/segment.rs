@@ -90,8 +90,8 @@ impl Segments {
             .mode(0o600)
             .open(&path)
             .and_then(|mut file| {
+                // The first records' sync is also its own.
                 file.write_all(MAGIC)?;
-                file.sync_all()?;
                 Ok(file)
             })
             .map_err(|error| Error::io("create", &path, error))?;
@@ -157,7 +157,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    pub(super) fn open(folder: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(folder: PathBuf) -> Result<Self, Error> {
         let mut numbers = list(&folder)?;
         numbers.reverse();
         Ok(Self {
@@ -226,8 +226,12 @@ impl Scan {
             good_bytes: 0,
         };
         if len_bytes >= MAGIC.len() as u64 {
-            let magic = scan.read(MAGIC.len())?;
-            if magic.as_deref() != Some(&MAGIC[..]) {
+            let magic = scan.read(MAGIC.len())?.unwrap_or_default();
+            // After a power cut a file may have its length and none of its bytes.
+            if magic == [0; MAGIC.len()] {
+                return Ok(scan);
+            }
+            if magic != MAGIC {
                 let message = format!("{} is not a log of data points", path.display());
                 return Err(Error::new(ErrorKind::Corrupt, message));
             }

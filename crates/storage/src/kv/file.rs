@@ -20,7 +20,7 @@ use crate::{Core, Error};
 
 /// `value` comes last, so that a list reads no value's pages. `history` and `parent`
 /// (old versions, forks) will be tables of their own: lists never walk over them.
-const SCHEMA: Schema = Schema {
+pub(crate) const SCHEMA: Schema = Schema {
     what: "a KV namespace",
     application_id: *b"EgKv",
     migrations: &["

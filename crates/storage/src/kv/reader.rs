@@ -125,7 +125,7 @@ impl Reader {
     pub(super) fn collect_garbage(&self) -> Result<u64, Error> {
         self.shared.blobs.collect_garbage(|blob| {
             self.connection
-                .prepare_cached("SELECT 1 FROM entries WHERE blob_id = ?1")
+                .prepare_cached(super::IS_NAMED_BLOB)
                 .and_then(|mut select| select.exists([&blob.as_bytes()[..]]))
                 .map_err(|error| self.read_error(error))
         })

@@ -40,7 +40,7 @@ use crate::sqlite::{self, Schema};
 use crate::stamp::Stamps;
 use crate::{Digests, Error};
 
-pub(super) const SCHEMA: Schema = Schema {
+pub(crate) const SCHEMA: Schema = Schema {
     what: "an R2 bucket",
     application_id: *b"EgR2",
     migrations: &[

@@ -10,6 +10,7 @@ use super::{
     DueObject, DuePage, Place, Read, Reader, columns, object, optional_blob, place, salt,
     storage_class, unsigned,
 };
+use crate::r2::IS_NAMED_BLOB;
 use crate::r2::conditional::{self, Checked, Subject};
 use crate::r2::error::R2Error;
 use crate::r2::lifecycle;
@@ -61,10 +62,7 @@ impl Reader {
     pub(super) fn collect_garbage(&self) {
         let collected = self.shared.folder.collect_garbage(|blob| {
             self.connection
-                .prepare_cached(
-                    "SELECT 1 FROM objects WHERE blob = ?1 \
-                     UNION ALL SELECT 1 FROM parts WHERE blob = ?1",
-                )
+                .prepare_cached(IS_NAMED_BLOB)
                 .and_then(|mut select| select.exists([blob.as_bytes()]))
                 .map_err(|error| self.failed(error))
         });
