@@ -6,8 +6,8 @@ mod chat;
 mod crash;
 mod d1;
 mod dev;
-mod frameworks;
 mod doctor;
+mod frameworks;
 mod functions;
 mod http;
 mod life;
@@ -15,14 +15,13 @@ mod load;
 mod local;
 mod migrations;
 mod oracle;
+mod power;
+mod precompressed;
 mod upstream_cache;
 mod upstream_d1;
-mod power;
-mod workers;
-mod wrangler_r2;
-mod precompressed;
 mod workers;
 mod workers_assets;
+mod wrangler_r2;
 
 use std::path::Path;
 
