@@ -8,7 +8,7 @@
 //! - [`route`](mod@route): paths to calls, on raw segments, each decoded once;
 //! - `request`: parameters and bodies; `answer`: envelopes; `error`: how a failure of the
 //!   storage looks on this wire;
-//! - `d1`, `kv`, `r2`: a file for each product;
+//! - `d1`, `kv`, `r2`: a file for each product; `deployments`: what only Engawa has;
 //! - [`client`]: the other end, for the command line.
 //!
 //! Cloudflare's error codes are followed where wrangler acts on them or they are
@@ -17,6 +17,7 @@
 mod answer;
 pub mod client;
 mod d1;
+mod deployments;
 mod error;
 mod kv;
 mod r2;
@@ -96,6 +97,7 @@ impl Api {
                     Product::D1(what) => d1::answer(&call, what, body).await,
                     Product::Kv(what) => kv::answer(&call, what, body).await,
                     Product::R2(what) => r2::answer(&call, what, body).await,
+                    Product::Deployments(what) => deployments::answer(&call, what).await,
                 }
             }
         };

@@ -31,6 +31,14 @@ pub(crate) enum Product {
     D1(D1Call),
     Kv(KvCall),
     R2(R2Call),
+    Deployments(DeploymentsCall),
+}
+
+/// Calls that Cloudflare does not have: the deployments that `engawa dev` keeps.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum DeploymentsCall {
+    List,
+    Get(String),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -102,6 +110,8 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<Route, ApiError> {
         kv(method, rest)?.map(Product::Kv)
     } else if let Some(rest) = below(rest, "r2/buckets") {
         r2(method, rest)?.map(Product::R2)
+    } else if let Some(rest) = below(rest, "engawa/deployments") {
+        deployments(method, rest)?.map(Product::Deployments)
     } else {
         return Err(no_route());
     };
@@ -196,6 +206,15 @@ fn r2(method: &Method, rest: &str) -> Result<Option<R2Call>, ApiError> {
         }
         _ => return Ok(None),
     }))
+}
+
+fn deployments(method: &Method, rest: &str) -> Result<Option<DeploymentsCall>, ApiError> {
+    match (rest, method.as_str()) {
+        ("", "GET") => Ok(Some(DeploymentsCall::List)),
+        (id, "GET") if !id.contains('/') => Ok(Some(DeploymentsCall::Get(decode(id)?))),
+        (id, _) if !id.contains('/') => Err(ApiError::no_method(method)),
+        _ => Ok(None),
+    }
 }
 
 fn decode(segment: &str) -> Result<String, ApiError> {

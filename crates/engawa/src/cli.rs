@@ -12,7 +12,7 @@ use engawa_runtime::LogLevel;
 use crate::dev::DevOptions;
 use crate::doctor::DoctorOptions;
 use crate::local::{D1Command, KvCommand, R2Command};
-use crate::{dev, doctor, local, terminal, tools};
+use crate::{dev, doctor, local, terminal, tools, workerd_config};
 
 #[derive(Parser)]
 #[command(
@@ -55,6 +55,13 @@ enum Command {
     /// It changes nothing, and may look beside a running server. Its status is 1 if data is
     /// damaged or the machine lacks something that Engawa needs.
     Doctor(DoctorArgs),
+    /// Print what workerd is told of one of the last deployments, without secrets.
+    WorkerdConfig {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// A deployment's id, or its beginning; the newest if it is not given.
+        deployment: Option<String>,
+    },
     /// Install workerd and esbuild now, and print where they are.
     Tools,
 }
@@ -238,6 +245,9 @@ fn run(command: Command) -> anyhow::Result<()> {
                     json: args.json,
                 };
                 tokio::task::spawn_blocking(move || doctor::run(&options)).await?
+            }
+            Command::WorkerdConfig { place, deployment } => {
+                workerd_config::run(place, deployment).await
             }
             Command::Tools => {
                 let tools = tools::Tools::find_or_install(None)?;

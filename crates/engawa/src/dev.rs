@@ -32,6 +32,9 @@ use crate::watch::Watcher;
 /// goes early.
 const LINGERING: usize = 3;
 
+/// Deployments that are kept for `engawa workerd-config`, the one that is served included.
+const DEPLOYMENTS_KEPT: usize = 5;
+
 /// What is written beside the lock on the state folder.
 const PURPOSE: &str = "engawa dev";
 /// A command that has the state folder is waited for this long: most take no second.
@@ -262,6 +265,7 @@ impl Session {
                 if let Some(old) = old {
                     self.let_go(old);
                 }
+                self.keep().await;
             }
             Err(error) => {
                 let text = format!("{error:#}");
@@ -314,6 +318,27 @@ impl Session {
             dev: Some(self.signals.clone()),
             ..RouteTable::default()
         });
+    }
+
+    /// Keeps what is served among the last deployments. It is served already, and whatever
+    /// goes wrong here does not change that.
+    async fn keep(&self) {
+        let Some(live) = &self.live else {
+            return;
+        };
+        let (version, deployments) = (live.site.version(), self.platform.storage().deployments());
+        let kept = async {
+            deployments.record(version).await?;
+            let (account, project) = (&version.account, &version.project);
+            deployments
+                .keep_last(account, project, DEPLOYMENTS_KEPT)
+                .await
+        };
+        if let Err(error) = kept.await {
+            terminal::error(&format!(
+                "This deployment is served and could not be kept: {error}"
+            ));
+        }
     }
 
     fn let_go(&mut self, old: Deployment) {

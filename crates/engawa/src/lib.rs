@@ -16,3 +16,4 @@ mod state;
 mod terminal;
 mod tools;
 mod watch;
+mod workerd_config;

@@ -21,4 +21,4 @@ pub use capacity::CapacityLimits;
 pub use config::Egress;
 pub use life::WorkerTimes;
 pub use pool::Pool;
-pub use supervisor::{Deployed, Runtime, RuntimeOptions};
+pub use supervisor::{Deployed, Runtime, RuntimeOptions, redacted_config};

@@ -120,14 +120,15 @@ impl Runtime {
             pool.replace();
         }
     }
+}
 
-    /// A version's configuration as workerd would get it, with secrets blanked.
-    pub fn redacted_config(&self, version: &Arc<Version>, code: &WorkerCode) -> String {
-        let options = ConfigOptions {
-            binding_socket: PathBuf::from("/run/engawa/bindings.sock"),
-            egress: Arc::clone(&self.egress),
-            logging: false,
-        };
-        WorkerdConfig::new(Arc::clone(version), code.clone(), options).redacted()
-    }
+/// A version's configuration as workerd gets it in development, with secrets blanked. The
+/// code itself is not in it.
+pub fn redacted_config(version: &Arc<Version>, code: &WorkerCode, egress: Egress) -> String {
+    let options = ConfigOptions {
+        binding_socket: PathBuf::from("/run/engawa/bindings.sock"),
+        egress: Arc::new(ArcSwap::from_pointee(egress)),
+        logging: true,
+    };
+    WorkerdConfig::new(Arc::clone(version), code.clone(), options).redacted()
 }

@@ -7,7 +7,7 @@
 
 mod forms;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,7 +22,7 @@ use engawa_model::{
 
 pub use forms::EncodedForms;
 
-use crate::blobs::BlobId;
+use crate::blobs::{BlobId, read_folder};
 use crate::layout::{Layout, sync_folder};
 use crate::{Core, Error};
 
@@ -203,6 +203,33 @@ impl Assets {
             }
             _ => Error::io("open", &path, error),
         })
+    }
+
+    /// Removes the files of a project whose keys are not among these.
+    pub(crate) async fn retain(
+        &self,
+        account: &AccountId,
+        project: &ProjectName,
+        keys: HashSet<String>,
+    ) -> Result<(), Error> {
+        let folder = self.core.layout.assets_dir(account, project);
+        self.core
+            .blob_io
+            .run(move || {
+                for part in read_folder(&folder)? {
+                    for file in read_folder(&part)? {
+                        // Precompressed forms lie beside their file, under its name.
+                        let name = file.file_stem().and_then(|name| name.to_str());
+                        if name.is_some_and(|name| keys.contains(name)) {
+                            continue;
+                        }
+                        fs::remove_file(&file)
+                            .map_err(|error| Error::io("remove", &file, error))?;
+                    }
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// Removes all files of a project.

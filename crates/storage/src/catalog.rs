@@ -1,5 +1,5 @@
 //! `catalog.sqlite`: which accounts there are, and which KV namespaces, D1 databases and
-//! R2 buckets they have. (Projects and deployments join them here later.)
+//! R2 buckets they have; which deployments projects keep. (Projects join them here later.)
 //!
 //! Nothing on a request's path reads the catalog. `ensure_*` is what a configuration
 //! needs ("this id is mine, make it if it is new"), `create_*` what the API needs (a new
@@ -10,6 +10,7 @@
 //! its files are removed; then the note. A start finishes what a crash cut off, and until
 //! then the id cannot be made again, so old data never shows up under a new resource.
 
+mod deployments;
 mod rows;
 
 use std::path::PathBuf;
@@ -26,9 +27,10 @@ use crate::r2::{CorsRule, LifecycleRule, default_lifecycle};
 use crate::sqlite;
 use crate::stamp::Stamps;
 use crate::{Core, Error, Stamp};
+pub(crate) use deployments::DeploymentRow;
 use rows::{
-    D1_BY_ID, D1_BY_NAME, Failed, KV_BY_ID, KV_BY_TITLE, KV_TAKEN, R2_BY_NAME, d1_row,
-    ensure, insert_d1, insert_kv, insert_r2, json, kv_row, missing, ms, note_account, one, r2_row,
+    D1_BY_ID, D1_BY_NAME, Failed, KV_BY_ID, KV_BY_TITLE, KV_TAKEN, R2_BY_NAME, d1_row, ensure,
+    insert_d1, insert_kv, insert_r2, json, kv_row, missing, ms, note_account, one, r2_row,
     refuse_taken, rows,
 };
 

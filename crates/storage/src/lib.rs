@@ -10,6 +10,7 @@ mod body;
 mod cache;
 mod catalog;
 pub mod d1;
+mod deployments;
 mod doctor;
 mod error;
 mod events;
@@ -37,6 +38,7 @@ pub use body::{BlobReader, Body, DigestKind, Digests, Stage, Staged};
 pub use cache::{Cache, CacheEntry, CacheLimits, CacheWrite};
 pub use catalog::{Account, Catalog, D1Database, KvNamespace, R2Bucket};
 pub use d1::D1;
+pub use deployments::{DeploymentManifest, DeploymentSummary, Deployments};
 pub use doctor::{Examination, Finding, Level, examine};
 pub use error::Error;
 pub use events::{BatchKey, EventBatch, EventPoint, EventReader, Events};
@@ -102,6 +104,7 @@ pub struct Storage {
     catalog: Catalog,
     assets: Assets,
     cache: Cache,
+    deployments: Deployments,
     events: Events,
     lifecycle: Arc<Ticker>,
     scrubber: Arc<Scrubber>,
@@ -158,10 +161,12 @@ impl Storage {
             )?
         };
         let scrubber = Scrubber::start(&core, options.scrub_bytes_per_s)?;
+        let assets = Assets::new(core.clone());
         Ok(Self {
             lifecycle: Arc::new(r2::sweep::start(r2.clone(), catalog.clone())?),
             scrubber: Arc::new(scrubber),
-            assets: Assets::new(core.clone()),
+            deployments: Deployments::new(core.clone(), catalog.clone(), assets.clone()),
+            assets,
             cache: Cache::new(core.clone(), options.cache),
             events: Events::new(core.clone()),
             kv,
@@ -200,6 +205,11 @@ impl Storage {
     /// Static files of projects.
     pub fn assets(&self) -> &Assets {
         &self.assets
+    }
+
+    /// The deployments that projects keep.
+    pub fn deployments(&self) -> &Deployments {
+        &self.deployments
     }
 
     /// What workers keep with the Cache API.

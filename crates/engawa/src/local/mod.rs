@@ -44,9 +44,9 @@ const OTHERS_END_WITHIN: Duration = Duration::from_mins(10);
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A project and a way to its state.
-struct Local {
+pub(crate) struct Local {
     config: Config,
-    client: Client,
+    pub(crate) client: Client,
     owned: Option<Owned>,
 }
 
@@ -80,7 +80,7 @@ fn project(place: &PlaceArgs) -> anyhow::Result<Config> {
 }
 
 impl Local {
-    async fn open(place: &PlaceArgs) -> anyhow::Result<Self> {
+    pub(crate) async fn open(place: &PlaceArgs) -> anyhow::Result<Self> {
         let config = project(place)?;
         let dir = state::dir(&config.root, place.persist_to.as_deref())?;
         let (client, owned) = reach(&dir).await?;
@@ -92,7 +92,7 @@ impl Local {
     }
 
     /// Leaves the folder in order.
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         if let Some(Owned {
             control,
             storage,

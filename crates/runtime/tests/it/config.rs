@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engawa_model::{BindingKind, Module, ModuleKind};
+use engawa_runtime::{Egress, redacted_config};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value as Json, json};
@@ -212,7 +213,6 @@ async fn a_hostile_var_defines_no_service() {
 
 #[tokio::test]
 async fn the_configuration_for_people_shows_no_secret() {
-    let world = World::new();
     let version = version(
         "shown",
         "export default {};",
@@ -220,9 +220,8 @@ async fn the_configuration_for_people_shows_no_secret() {
     )
     .into();
     let worker: &std::sync::Arc<engawa_model::Version> = &version;
-    let text = world
-        .runtime
-        .redacted_config(worker, worker.worker.as_ref().unwrap());
+    let code = worker.worker.as_ref().unwrap();
+    let text = redacted_config(worker, code, Egress::development());
     assert!(text.contains("to everyone"), "{text}");
     assert!(text.contains("\"KEY\""), "{text}");
     assert!(!text.contains("hunter2"), "{text}");

@@ -60,6 +60,19 @@ pub(crate) const SCHEMA: Schema = Schema {
         ALTER TABLE r2_buckets ADD COLUMN swept_at_ms INTEGER;
         CREATE INDEX r2_buckets_swept ON r2_buckets (swept_at_ms);
     ",
+        "
+        CREATE TABLE deployments (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            account TEXT NOT NULL,
+            id TEXT NOT NULL,
+            project TEXT NOT NULL,
+            environment TEXT NOT NULL,
+            created_at_ms INTEGER NOT NULL,
+            manifest TEXT NOT NULL,
+            UNIQUE (account, id)
+        ) STRICT;
+        CREATE INDEX deployments_project ON deployments (account, project, number);
+    ",
     ],
 };
 
