@@ -22,7 +22,6 @@ mod precompressed;
 mod upstream_cache;
 mod upstream_d1;
 mod workers;
-mod workers;
 mod workers_assets;
 mod wrangler_r2;
 
