@@ -22,8 +22,6 @@ mod upstream_d1;
 mod precompressed;
 mod upstream_cache;
 mod upstream_d1;
-mod power;
-mod workers;
 mod workers;
 mod workers_assets;
 mod wrangler_r2;

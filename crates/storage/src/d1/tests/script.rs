@@ -230,7 +230,7 @@ fn piece() -> impl Strategy<Value = (String, u64)> {
 }
 
 /// A world for each of some numbers of bytes that are read at once.
-async fn worlds_that_read_little() -> Vec<World> {
+fn worlds_that_read_little() -> Vec<World> {
     let world = |script_read_bytes| {
         let limits = D1Limits {
             script_read_bytes,
@@ -253,7 +253,7 @@ fn a_file_is_split_as_sqlite_splits_it_wherever_it_is_cut() {
         60
     };
     let pieces = proptest::collection::vec(piece(), 0..20);
-    let worlds = runtime.block_on(worlds_that_read_little());
+    let worlds = worlds_that_read_little();
     let world = proptest::sample::select((0..worlds.len()).collect::<Vec<_>>());
     proptest!(ProptestConfig::with_cases(cases), |(pieces in pieces, world in world)| {
         runtime.block_on(async {
@@ -306,7 +306,7 @@ fn any_text_is_taken_or_refused_as_a_whole() {
         "é",
     ]);
     let text = proptest::collection::vec(words, 0..16);
-    let worlds = runtime.block_on(worlds_that_read_little());
+    let worlds = worlds_that_read_little();
     let world = proptest::sample::select((0..worlds.len()).collect::<Vec<_>>());
     proptest!(ProptestConfig::with_cases(cases), |(words in text, world in world)| {
         runtime.block_on(async {
