@@ -199,7 +199,8 @@ impl Client {
         match &self.transport {
             Transport::Here(here) => {
                 let (api, access) = &**here;
-                let response = api.handle(access, request).await;
+                // Boxed: it holds every call of the API, and the commands hold it.
+                let response = Box::pin(api.handle(access, request)).await;
                 Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
             }
             Transport::Socket(sender) => {

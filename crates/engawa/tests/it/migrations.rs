@@ -104,7 +104,9 @@ fn migrations_are_those_of_wrangler() {
         return;
     };
     let mut tables = vec!["my \"own\" table"];
-    if std::env::var_os("ENGAWA_TEST_FULL").is_some() {
+    // wrangler takes seconds to start.
+    let full = std::env::var_os("ENGAWA_TEST_FULL").is_some();
+    if full {
         tables.push("d1_migrations");
     }
     for table in tables {
@@ -152,7 +154,9 @@ fn migrations_are_those_of_wrangler() {
         let (ok, expected, said) = theirs(&modules, &its, &apply);
         assert!(ok, "{said}");
         assert_eq!(named(&applied), named(&expected), "{applied}\n{expected}");
-        compare("applied");
+        if full {
+            compare("applied");
+        }
 
         for project in [&mine, &its] {
             project.write(&format!("migrations/{}", FAILING.0), FAILING.1);

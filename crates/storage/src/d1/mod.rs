@@ -48,7 +48,7 @@ use crate::pool::{Files, FilesOptions, Pool, PoolOptions, Refused};
 use crate::stamp::Stamps;
 use crate::{Error, Scratch};
 
-use file::{Answer, Context, D1File, NextStamp, Output, Request, Work};
+use file::{Answer, Context, D1File, Key, NextStamp, Output, Request, Work};
 
 /// The D1 databases of a data folder. Cheap to clone.
 #[derive(Clone)]
@@ -351,7 +351,7 @@ impl D1 {
         job: &Arc<D1Job>,
     ) -> Result<Metered<D1Import>, Error> {
         let bytes_in = script.len_bytes();
-        let _place = self.jobs.place(account, job).await?;
+        let _place = self.jobs.place(account, database, job).await?;
         let _giving_up = GivesUp(job);
         let job = Arc::clone(job);
         let work = Work::Import { script, job };
@@ -391,7 +391,7 @@ impl D1 {
         options: D1ExportOptions,
         job: &Arc<D1Job>,
     ) -> Result<Metered<Scratch>, Error> {
-        let _place = self.jobs.place(account, job).await?;
+        let _place = self.jobs.place(account, database, job).await?;
         let _giving_up = GivesUp(job);
         let work = Work::Export {
             options,
@@ -419,6 +419,7 @@ impl D1 {
     /// comes afterwards begins an empty database. Blocks: the catalog calls it.
     pub(crate) fn remove(&self, account: &AccountId, database: &str) -> Result<(), Error> {
         let key = (account.clone(), DatabaseId::from(database));
+        self.jobs.give_up(Some(&key));
         let layout = &self.context.layout;
         self.files.remove(&key, || {
             layout.remove_database(Resource::D1, account, database)
@@ -428,7 +429,7 @@ impl D1 {
     /// Executes what is queued, closes every file, ends the threads. An import or export
     /// under way is given up. Blocks.
     pub(crate) fn close(&self) {
-        self.jobs.give_up();
+        self.jobs.give_up(None);
         self.files.close();
         self.pool.stop();
     }
@@ -472,7 +473,7 @@ impl D1 {
 #[derive(Default)]
 struct Jobs {
     places: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
-    under_way: Mutex<Vec<Weak<D1Job>>>,
+    under_way: Mutex<Vec<(Key, Weak<D1Job>)>>,
 }
 
 impl Jobs {
@@ -483,6 +484,7 @@ impl Jobs {
     async fn place(
         &self,
         account: &AccountId,
+        database: &DatabaseId,
         job: &Arc<D1Job>,
     ) -> Result<OwnedSemaphorePermit, Error> {
         let places = {
@@ -498,19 +500,23 @@ impl Jobs {
             .under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        under_way.retain(|job| job.strong_count() > 0);
-        under_way.push(Arc::downgrade(job));
+        under_way.retain(|(_, job)| job.strong_count() > 0);
+        let key = (account.clone(), database.clone());
+        under_way.push((key, Arc::downgrade(job)));
         Ok(place)
     }
 
-    /// Ends them: an import that is not complete changes nothing.
-    fn give_up(&self) {
+    /// Ends those of a database, or all: an import that is not complete changes nothing.
+    fn give_up(&self, database: Option<&Key>) {
         let under_way = self
             .under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for job in under_way.iter().filter_map(Weak::upgrade) {
-            job.given_up.store(true, Ordering::Relaxed);
+        let of_it = |key: &Key| database.is_none_or(|database| key == database);
+        for (_, job) in under_way.iter().filter(|(key, _)| of_it(key)) {
+            if let Some(job) = job.upgrade() {
+                job.given_up.store(true, Ordering::Relaxed);
+            }
         }
     }
 }

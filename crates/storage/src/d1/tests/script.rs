@@ -184,11 +184,11 @@ async fn what_is_no_sql_text_is_refused() {
 async fn a_statement_of_a_file_has_a_bound_of_its_own() {
     let world = World::new();
     world.ok("CREATE TABLE t (a)").await;
-    // Longer than a query's 100 KB, and a comment longer than everything.
+    // Longer than a query's 100 KB, behind comments longer than what is read at once.
     let long = format!(
         "-- {}\n/* {} */ INSERT INTO t VALUES ('{}');",
-        "x".repeat(9_000_000),
-        "* / ".repeat(3_000_000),
+        "x".repeat(900_000),
+        "* / ".repeat(300_000),
         "y".repeat(1_500_000)
     );
     assert_eq!(world.import(&long).await.unwrap().statements, 1);
@@ -229,6 +229,18 @@ fn piece() -> impl Strategy<Value = (String, u64)> {
     ]
 }
 
+/// A world for each of some numbers of bytes that are read at once.
+fn worlds_that_read_little() -> Vec<World> {
+    let world = |script_read_bytes| {
+        let limits = D1Limits {
+            script_read_bytes,
+            ..D1Limits::default()
+        };
+        World::with(limits, FilesOptions::default(), None)
+    };
+    [1, 2, 3, 7, 30, 75].map(world).into()
+}
+
 // Wherever the file is cut while it is read, its statements are what SQLite makes of them.
 #[test]
 fn a_file_is_split_as_sqlite_splits_it_wherever_it_is_cut() {
@@ -241,11 +253,12 @@ fn a_file_is_split_as_sqlite_splits_it_wherever_it_is_cut() {
         60
     };
     let pieces = proptest::collection::vec(piece(), 0..20);
-    proptest!(ProptestConfig::with_cases(cases), |(pieces in pieces, read_bytes in 1_usize..80)| {
+    let worlds = worlds_that_read_little();
+    let world = proptest::sample::select((0..worlds.len()).collect::<Vec<_>>());
+    proptest!(ProptestConfig::with_cases(cases), |(pieces in pieces, world in world)| {
         runtime.block_on(async {
-            let limits = D1Limits { script_read_bytes: read_bytes, ..D1Limits::default() };
-            let world = World::with(limits, FilesOptions::default(), None);
-            world.ok("CREATE TABLE t (a)").await;
+            let world = &worlds[world];
+            world.ok("DROP TABLE IF EXISTS t; CREATE TABLE t (a)").await;
             let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
             let statements: u64 = pieces.iter().map(|(_, count)| count).sum();
             assert_eq!(world.import(&text).await.unwrap().statements, statements);
@@ -293,11 +306,12 @@ fn any_text_is_taken_or_refused_as_a_whole() {
         "é",
     ]);
     let text = proptest::collection::vec(words, 0..16);
-    proptest!(ProptestConfig::with_cases(cases), |(words in text, read_bytes in 1_usize..40)| {
+    let worlds = worlds_that_read_little();
+    let world = proptest::sample::select((0..worlds.len()).collect::<Vec<_>>());
+    proptest!(ProptestConfig::with_cases(cases), |(words in text, world in world)| {
         runtime.block_on(async {
-            let limits = D1Limits { script_read_bytes: read_bytes, ..D1Limits::default() };
-            let world = World::with(limits, FilesOptions::default(), None);
-            world.ok("CREATE TABLE t (a)").await;
+            let world = &worlds[world];
+            world.ok("DROP TABLE IF EXISTS t; CREATE TABLE t (a)").await;
             let text = words.join(" ");
             let count = "SELECT count(*) FROM t";
             match world.import(&text).await {
@@ -312,12 +326,20 @@ fn any_text_is_taken_or_refused_as_a_whole() {
     });
 }
 
-// Whoever stops the server does not wait for a gigabyte; nor does a client that went away.
+/// How an import loses its meaning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    ClientLeaves,
+    ServerStops,
+    DatabaseIsDeleted,
+}
+
+// Whoever stops the server or deletes the database does not wait for a gigabyte.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_under_way_is_undone_when_it_is_given_up() {
     let text = "INSERT INTO t VALUES (1);\n".repeat(2_000_000);
-    for closes in [false, true] {
-        let world = World::new();
+    for end in [End::ClientLeaves, End::ServerStops, End::DatabaseIsDeleted] {
+        let mut world = World::new();
         world.ok("CREATE TABLE t (a)").await;
         let script = world.scratch(text.as_bytes());
         let job = Arc::new(D1Job::default());
@@ -330,18 +352,26 @@ async fn an_import_under_way_is_undone_when_it_is_given_up() {
         while job.done_bytes() == 0 {
             tokio::task::yield_now().await;
         }
-        if closes {
-            let d1 = world.d1.clone();
-            tokio::task::spawn_blocking(move || d1.close())
-                .await
-                .unwrap();
-            let error = import.await.unwrap().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        } else {
-            import.abort();
-            assert!(import.await.unwrap_err().is_cancelled());
+        let (d1, account) = (world.d1.clone(), world.account.clone());
+        match end {
+            End::ClientLeaves => {
+                import.abort();
+                assert!(import.await.unwrap_err().is_cancelled());
+            }
+            End::ServerStops | End::DatabaseIsDeleted => {
+                let ends = move || match end {
+                    End::ServerStops => d1.close(),
+                    _ => d1.remove(&account, "db").unwrap(),
+                };
+                tokio::task::spawn_blocking(ends).await.unwrap();
+                let error = import.await.unwrap().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            }
         }
-        let world = if closes { world.reopen() } else { world };
+        if end == End::ServerStops {
+            world = world.reopen();
+        }
+        world.ok("CREATE TABLE IF NOT EXISTS t (a)").await;
         assert_eq!(world.rows("SELECT count(*) FROM t").await, json!([[0]]));
         world.ok("INSERT INTO t VALUES (2)").await;
         assert!(job.done_bytes() < text.len() as u64);
