@@ -16,8 +16,8 @@ use std::process::Command;
 use engawa_testkit::{Dev, PATIENCE, engawa, output, repository};
 use serde_json::{Value, json};
 
-use crate::oracle::packages;
 use crate::program;
+use engawa_testkit::oracle::packages;
 
 /// What sets an app apart from the others.
 struct App {
@@ -362,7 +362,7 @@ fn script(page: &str) -> String {
         .find(|part| {
             part.starts_with('/')
                 && !part.contains(char::is_whitespace)
-                && (part.ends_with(".js") || part.ends_with(".mjs"))
+                && matches!(part.rsplit_once('.'), Some((_, "js" | "mjs")))
         })
         .unwrap_or_else(|| panic!("no script in {page}"))
         .to_owned()
