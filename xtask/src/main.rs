@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod compare;
 mod frameworks;
 mod node_compat;
 mod setup;
@@ -37,6 +38,8 @@ enum Task {
     Test(test::TestArgs),
     /// Measure Engawa beside its peers.
     Bench(bench::BenchArgs),
+    /// Send the same requests to Engawa and to `wrangler pages dev`, and print what differs.
+    Compare(compare::CompareArgs),
     /// Install and build apps of `tests/frameworks` (all of them without a name), and print
     /// their folders.
     Frameworks { names: Vec<String> },
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Dev { port } => dev(port),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Compare(args) => compare::run(&args),
         Task::Frameworks { names } => build_frameworks(names),
         Task::NodeCompat => make_node_compat(),
     };

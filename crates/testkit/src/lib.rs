@@ -1,6 +1,9 @@
 //! Tests only: starts the real `engawa` with the real workerd, and talks to it as a
 //! visitor does.
 
+pub mod compare;
+pub mod oracle;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;

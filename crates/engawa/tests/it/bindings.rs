@@ -10,8 +10,8 @@ use engawa_storage::{EventPoint, Owner, Storage, StorageOptions};
 use engawa_testkit::{Dev, TestProject, repository};
 use serde_json::{Value, json};
 
-use crate::oracle::{Oracle, packages};
 use crate::{program, project, start};
+use engawa_testkit::oracle::{Oracle, packages};
 
 /// Where an answer is meant to differ from the oracle's: list, operation, the place within
 /// the answer, and why. `docs/compatibility.md` tells it to users.

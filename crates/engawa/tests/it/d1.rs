@@ -16,8 +16,8 @@ use engawa_testkit::{TestProject, engawa, output};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::oracle::{packages, wrangler};
 use crate::{WRANGLER, program, project, start};
+use engawa_testkit::oracle::{packages, wrangler};
 
 const COPY: &str =
     "[[d1_databases]]\nbinding = \"COPY\"\ndatabase_name = \"copy\"\ndatabase_id = \"copy\"\n";

@@ -16,12 +16,14 @@ use std::process::Command;
 use engawa_testkit::{Dev, PATIENCE, engawa, output, repository};
 use serde_json::{Value, json};
 
-use crate::oracle::packages;
 use crate::program;
+use engawa_testkit::oracle::packages;
 
 /// What sets an app apart from the others.
 struct App {
     name: &'static str,
+    /// Its folder with the wrangler file that is served.
+    project: &'static str,
     /// What its tool says of the caching of scripts whose name has a hash, by `_headers`.
     scripts_cached: &'static str,
     /// Where the page that was made at build time lies.
@@ -37,6 +39,7 @@ const REVALIDATED: &str = "public, max-age=0, must-revalidate";
 
 const NEXT: App = App {
     name: "next",
+    project: ".",
     scripts_cached: IMMUTABLE,
     about: "/about",
     redirect: 308,
@@ -44,6 +47,7 @@ const NEXT: App = App {
 };
 const HONO: App = App {
     name: "hono",
+    project: ".",
     scripts_cached: REVALIDATED,
     about: "/about",
     redirect: 308,
@@ -52,6 +56,7 @@ const HONO: App = App {
 
 const SVELTEKIT: App = App {
     name: "sveltekit",
+    project: ".",
     scripts_cached: IMMUTABLE,
     about: "/about",
     redirect: 308,
@@ -59,6 +64,7 @@ const SVELTEKIT: App = App {
 };
 const ASTRO: App = App {
     name: "astro",
+    project: ".",
     scripts_cached: REVALIDATED,
     about: "/about/",
     redirect: 308,
@@ -66,6 +72,7 @@ const ASTRO: App = App {
 };
 const REACT_ROUTER: App = App {
     name: "react-router",
+    project: ".",
     scripts_cached: IMMUTABLE,
     about: "/about/",
     redirect: 308,
@@ -73,6 +80,7 @@ const REACT_ROUTER: App = App {
 };
 const NUXT: App = App {
     name: "nuxt",
+    project: ".",
     scripts_cached: IMMUTABLE,
     about: "/about/",
     redirect: 308,
@@ -80,6 +88,7 @@ const NUXT: App = App {
 };
 const QWIK: App = App {
     name: "qwik",
+    project: ".",
     scripts_cached: IMMUTABLE,
     about: "/about",
     redirect: 308,
@@ -87,8 +96,20 @@ const QWIK: App = App {
 };
 const SOLIDSTART: App = App {
     name: "solidstart",
+    project: ".",
     scripts_cached: IMMUTABLE,
     about: "/about/",
+    redirect: 308,
+    whole_pages: false,
+};
+
+/// React Router as a Workers project with static assets: its Vite plugin writes the wrangler
+/// file of what it has built.
+const VITE_PLUGIN: App = App {
+    name: "vite-plugin",
+    project: "build/server",
+    scripts_cached: IMMUTABLE,
+    about: "/about",
     redirect: 308,
     whole_pages: false,
 };
@@ -185,6 +206,18 @@ fn solidstart_in_a_browser() {
     in_a_browser(&SOLIDSTART);
 }
 
+#[test]
+#[ignore = "built by cargo xtask test --full"]
+fn vite_plugin_over_http() {
+    over_http(&VITE_PLUGIN);
+}
+
+#[test]
+#[ignore = "built by cargo xtask test --full"]
+fn vite_plugin_in_a_browser() {
+    in_a_browser(&VITE_PLUGIN);
+}
+
 impl App {
     /// Where it was built.
     fn dir(&self) -> PathBuf {
@@ -204,7 +237,7 @@ impl App {
             dir.join(".engawa-built").is_file(),
             "tests/frameworks/{name} is not built: run `cargo xtask frameworks {name}`"
         );
-        dir.canonicalize().unwrap()
+        dir.join(self.project).canonicalize().unwrap()
     }
 
     /// The app with its migration applied, on a state folder of its own.
@@ -362,7 +395,7 @@ fn script(page: &str) -> String {
         .find(|part| {
             part.starts_with('/')
                 && !part.contains(char::is_whitespace)
-                && (part.ends_with(".js") || part.ends_with(".mjs"))
+                && matches!(part.rsplit_once('.'), Some((_, "js" | "mjs")))
         })
         .unwrap_or_else(|| panic!("no script in {page}"))
         .to_owned()

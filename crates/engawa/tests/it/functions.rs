@@ -10,8 +10,8 @@ use engawa_testkit::{Dev, TestProject};
 use serde_json::{Value, json};
 
 use crate::http::{ask, ask_at, get, parse};
-use crate::oracle::{Oracle, packages};
 use crate::start;
+use engawa_testkit::oracle::{Oracle, packages};
 
 pub(crate) const HEAD: &str =
     "name = \"f\"\ncompatibility_date = \"2026-08-01\"\npages_build_output_dir = \"public\"\n";

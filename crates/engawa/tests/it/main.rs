@@ -3,6 +3,7 @@
 mod bad_input;
 mod bindings;
 mod chat;
+mod compare;
 mod crash;
 mod d1;
 mod deployments;

@@ -5,8 +5,8 @@ use std::path::Path;
 use engawa_testkit::{TestProject, engawa, output};
 use serde_json::Value;
 
-use crate::oracle::{packages, wrangler};
 use crate::program;
+use engawa_testkit::oracle::{packages, wrangler};
 
 const CONFIG: &str = r#"
 name = "it"

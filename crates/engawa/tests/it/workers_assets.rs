@@ -4,8 +4,8 @@
 use engawa_testkit::TestProject;
 
 use crate::http::{Answer, ask_at};
-use crate::oracle::{Oracle, packages};
 use crate::start;
+use engawa_testkit::oracle::{Oracle, packages};
 
 /// A worker that answers who was asked, with the asset's answer where the path says so.
 const WORKER: &str = "\

@@ -11,7 +11,7 @@ use engawa_storage::{Owner, Storage, StorageOptions};
 use engawa_testkit::output;
 use hyper_util::rt::TokioIo;
 
-use crate::oracle::packages;
+use engawa_testkit::oracle::packages;
 
 /// The API on a port of the loopback, until the runtime ends.
 async fn listen(api: Api) -> SocketAddr {

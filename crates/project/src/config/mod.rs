@@ -152,8 +152,9 @@ impl Project {
 
 impl Config {
     /// What `env` holds in development: bindings and vars of the file, with `dev_vars`
-    /// over them (wrangler `dev/dev-vars.ts`). Names are unique; a secret with the name of
-    /// a binding that is no var is left out (see [`Config::shadowed_dev_vars`]).
+    /// over them (wrangler `dev/dev-vars.ts`), and for Pages what its builds know of
+    /// themselves. Names are unique; a secret with the name of a binding that is no var is
+    /// left out (see [`Config::shadowed_dev_vars`]).
     pub fn bindings(&self, dev_vars: &DevVars) -> Vec<Binding> {
         let mut bindings = self.resource_bindings();
         for (name, var) in &self.vars {
@@ -178,7 +179,30 @@ impl Config {
                 });
             }
         }
+        if self.kind == ProjectKind::Pages {
+            for (name, value) in self.pages_variables() {
+                if bindings.iter().all(|binding| binding.name != name) {
+                    bindings.push(Binding {
+                        name: name.to_owned(),
+                        kind: BindingKind::PlainText(value),
+                    });
+                }
+            }
+        }
         bindings
+    }
+
+    /// The variables that Pages sets for every deployment (docs: pages build configuration,
+    /// "environment variables"), with wrangler's stand-ins for a folder outside of Git.
+    fn pages_variables(&self) -> [(&'static str, String); 4] {
+        let commit = "0".repeat(40);
+        let url = format!("https://{}.{}.pages.dev", &commit[..8], self.name);
+        [
+            ("CF_PAGES", "1".to_owned()),
+            ("CF_PAGES_BRANCH", "local".to_owned()),
+            ("CF_PAGES_COMMIT_SHA", commit),
+            ("CF_PAGES_URL", url),
+        ]
     }
 
     /// Names of `dev_vars` that a KV, D1, R2 or other binding has already, so that they

@@ -173,6 +173,10 @@ service = "other"
     API Service("other")
     TEXT PlainText("t")
     LIST Json(Array [Number(1), Number(2.5), Object {"a": Bool(true)}])
+    CF_PAGES PlainText("1")
+    CF_PAGES_BRANCH PlainText("local")
+    CF_PAGES_COMMIT_SHA PlainText("0000000000000000000000000000000000000000")
+    CF_PAGES_URL PlainText("https://00000000.app.pages.dev")
     "#);
 }
 

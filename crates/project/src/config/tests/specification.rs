@@ -201,7 +201,11 @@ fn all_fragments_as_one_file() {
             "KV_SESSIONS",
             "DB",
             "R2_BUCKET",
-            "ANALYTICS_ENGINE"
+            "ANALYTICS_ENGINE",
+            "CF_PAGES",
+            "CF_PAGES_BRANCH",
+            "CF_PAGES_COMMIT_SHA",
+            "CF_PAGES_URL"
         ]
     );
     assert_snapshot!(toml(&all).shown(&preview()), @r#"
@@ -247,7 +251,12 @@ fn all_fragments_as_one_file() {
         ..options()
     };
     let config = loaded(&all, &production);
-    assert!(config.bindings(&DevVars::default()).is_empty());
+    assert!(
+        config
+            .bindings(&DevVars::default())
+            .iter()
+            .all(|binding| binding.name.starts_with("CF_PAGES"))
+    );
     assert!(
         toml(&all)
             .shown(&production)

@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use engawa_testkit::{PATIENCE, children, lives, wait_until};
+use crate::{PATIENCE, children, lives, wait_until};
 
 /// A running wrangler. It ends with the test, and so do its children.
-pub(crate) struct Oracle {
+pub struct Oracle {
     child: Child,
     url: String,
     // Its home folder and its state.
@@ -24,7 +24,10 @@ pub(crate) struct Oracle {
 /// `cargo xtask test` installs them and sets `ENGAWA_TEST_NPM`; without that variable the
 /// default folder is looked at, so that a plain `cargo test` compares too once they are
 /// there.
-pub(crate) fn packages() -> Option<PathBuf> {
+///
+/// # Panics
+/// When the variable names a folder without them.
+pub fn packages() -> Option<PathBuf> {
     let modules = if let Some(dir) = std::env::var_os("ENGAWA_TEST_NPM") {
         let modules = PathBuf::from(dir).join("node_modules");
         assert!(
@@ -44,7 +47,7 @@ pub(crate) fn packages() -> Option<PathBuf> {
 
 /// A command line of wrangler, of which nothing of the caller's is seen: no token, no proxy,
 /// no settings.
-pub(crate) fn wrangler(modules: &Path, home: &Path) -> Command {
+pub fn wrangler(modules: &Path, home: &Path) -> Command {
     let mut command = Command::new(modules.join("node/bin/node"));
     command
         .arg(modules.join("wrangler/bin/wrangler.js"))
@@ -62,7 +65,7 @@ impl Oracle {
     ///
     /// # Panics
     /// When it does not become ready; with what it said.
-    pub(crate) fn start(modules: &Path, project: &Path) -> Self {
+    pub fn start(modules: &Path, project: &Path) -> Self {
         Self::start_command(modules, project, &["pages", "dev"])
     }
 
@@ -70,7 +73,7 @@ impl Oracle {
     ///
     /// # Panics
     /// When it does not become ready; with what it said.
-    pub(crate) fn start_worker(modules: &Path, project: &Path) -> Self {
+    pub fn start_worker(modules: &Path, project: &Path) -> Self {
         Self::start_command(modules, project, &["dev"])
     }
 
@@ -132,7 +135,10 @@ impl Oracle {
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    ///
+    /// # Panics
+    /// Never: it was told to listen on the loopback.
+    pub fn address(&self) -> SocketAddr {
         let address = self
             .url
             .strip_prefix("http://")
@@ -141,7 +147,7 @@ impl Oracle {
     }
 
     /// A URL of it.
-    pub(crate) fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 }

@@ -1,0 +1,1 @@
+export const onRequest = ({ params }) => Response.json(params);

@@ -1,0 +1,1 @@
+export const onRequest = (context) => { context.passThroughOnException(); throw new Error('on purpose'); };

@@ -1,0 +1,1 @@
+CREATE TABLE notes (key TEXT PRIMARY KEY, text TEXT NOT NULL);
