@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engawa_testkit::power::{Recorder, Recording, Survivors, Sync};
-use engawa_testkit::{Dev, Random, TestProject, engawa, wait_until};
+use engawa_testkit::{Dev, Random, TestProject, engawa, output, wait_until};
 
 use serde::{Deserialize, Serialize};
 
@@ -116,7 +116,14 @@ impl Run {
         if dev.get("/page") != (200, PAGE.to_owned()) {
             return Err(format!("the page is {:?}", dev.get("/page")));
         }
-        load::verify(&dev, &mut clients)
+        load::verify(&dev, &mut clients)?;
+        let mut doctor = engawa(program());
+        let (success, stdout, stderr) =
+            output(doctor.arg("doctor").arg("--cwd").arg(project.path()));
+        if !success {
+            return Err(format!("the doctor finds something: {stdout}{stderr}"));
+        }
+        Ok(())
     }
 
     /// One random cut of a seed.
