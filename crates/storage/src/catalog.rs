@@ -27,8 +27,8 @@ use crate::sqlite;
 use crate::stamp::Stamps;
 use crate::{Core, Error, Stamp};
 use rows::{
-    D1_BY_ID, D1_BY_NAME, Failed, KV_BY_ID, KV_BY_TITLE, KV_TAKEN, R2_BY_NAME, d1_row,
-    ensure, insert_d1, insert_kv, insert_r2, json, kv_row, missing, ms, note_account, one, r2_row,
+    D1_BY_ID, D1_BY_NAME, Failed, KV_BY_ID, KV_BY_TITLE, KV_TAKEN, R2_BY_NAME, d1_row, ensure,
+    insert_d1, insert_kv, insert_r2, json, kv_row, missing, ms, note_account, one, r2_row,
     refuse_taken, rows,
 };
 
