@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engawa_model::{AccountId, ErrorKind};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::blobs::{BlobFolder, BlobId, BlobIo, read_folder};
 use crate::layout::{Layout, Resource};
@@ -218,6 +218,11 @@ impl Doctor {
         });
         let (connection, report, (id, version, tables)) = match checked {
             Ok(checked) => checked,
+            Err(error) if waits_for_start(&error) => {
+                let what = "it was being written when its process ended; the next start sees to it";
+                self.tell(Level::Note, path, what, "", "");
+                return None;
+            }
             Err(error) => {
                 let what = format!("it cannot be read: {error}");
                 self.tell(Level::Error, path, &what, lost, RESTORE);
@@ -251,12 +256,14 @@ impl Doctor {
     }
 
     fn open(&self, path: &Path) -> rusqlite::Result<Connection> {
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        let has_wal = std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0);
-        // Without a writer and without a `-wal` the file is all there is, and SQLite has
-        // no need to make files beside it.
-        let mode = if self.is_owned && !has_wal {
+        let is_alone = ["-wal", "-journal"].iter().all(|end| {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(end);
+            std::fs::metadata(beside).map_or(0, |metadata| metadata.len()) == 0
+        });
+        // Without a writer the file is then all there is, and SQLite has no need to make
+        // files beside it.
+        let mode = if self.is_owned && is_alone {
             "immutable=1"
         } else {
             "mode=ro"
@@ -393,6 +400,17 @@ impl Doctor {
             advice: advice.to_owned(),
         });
     }
+}
+
+/// Whether SQLite would first have to undo or redo what was under way, which is a write.
+fn waits_for_start(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(failure, _) = error else {
+        return false;
+    };
+    matches!(
+        failure.extended_code,
+        ffi::SQLITE_READONLY_ROLLBACK | ffi::SQLITE_READONLY_RECOVERY
+    )
 }
 
 /// SQLite's own words; none if all is well.

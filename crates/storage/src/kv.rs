@@ -223,6 +223,8 @@ impl Kv {
         let metadata = rules::metadata(options.metadata)?;
         let len_bytes = value.len_bytes;
         rules::check_value(len_bytes)?;
+        let (room, io) = (self.core.layout.room(), &self.core.blob_io);
+        room.check(io, &self.core.layout).await?;
         let namespace = Namespace::new(account, namespace);
         let content = match value.content {
             // Staged with a higher limit than ours.
@@ -347,11 +349,20 @@ impl Kv {
         keys: Vec<String>,
     ) -> Result<Metered<()>, Error> {
         let operations = keys.len() as u64;
-        let (reply, answer) = oneshot::channel();
         let namespace = Namespace::new(account, namespace);
-        self.files
-            .write(&namespace, Write::Delete { keys, reply })?;
-        answered(answer).await?;
+        let delete = async |keys| {
+            let (reply, answer) = oneshot::channel();
+            self.files
+                .write(&namespace, Write::Delete { keys, reply })?;
+            answered(answer).await
+        };
+        let (room, io) = (self.core.layout.room(), &self.core.blob_io);
+        let mut deleted = delete(keys.clone()).await;
+        if deleted.is_err() && room.give_up(io, &self.core.layout).await {
+            deleted = delete(keys).await;
+        }
+        deleted?;
+        room.end_shortage(io, &self.core.layout).await?;
         let usage = Usage {
             operations,
             ..Usage::one(UsageClass::KvDelete)

@@ -1,7 +1,7 @@
 //! Where everything lies below a data folder.
 //!
 //! ```text
-//! DATA/engawa.lock, control.sock, catalog.sqlite, scrub.json
+//! DATA/engawa.lock, control.sock, catalog.sqlite, scrub.json, reserve
 //! DATA/accounts/<account>/kv/<xx>/<hash>.sqlite          xx: first two digits of the hash
 //!                         d1/<xx>/<hash>.sqlite
 //!                         r2/<xx>/<hash>.sqlite
@@ -29,6 +29,7 @@ use std::sync::{Mutex, PoisonError};
 use engawa_model::{AccountId, ProjectName};
 
 use crate::Error;
+use crate::room::Room;
 
 /// Folders remembered as durable. Past this the memory starts anew, which costs a
 /// repeated sync for each and nothing else.
@@ -64,14 +65,21 @@ impl Resource {
 pub(crate) struct Layout {
     data_dir: PathBuf,
     durable: Mutex<HashSet<PathBuf>>,
+    room: Room,
 }
 
 impl Layout {
     pub(crate) fn new(data_dir: PathBuf) -> Self {
         Self {
+            room: Room::new(data_dir.join("reserve")),
             data_dir,
             durable: Mutex::default(),
         }
+    }
+
+    /// Room for deletions.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     pub(crate) fn catalog_file(&self) -> PathBuf {

@@ -19,6 +19,7 @@ mod layout;
 mod owner;
 mod pool;
 pub mod r2;
+mod room;
 mod scratch;
 mod scrub;
 mod seal;
@@ -273,6 +274,7 @@ impl Core {
     fn open(data_dir: PathBuf, options: &StorageOptions) -> Result<Self, Error> {
         let layout = Arc::new(Layout::new(data_dir));
         blobs::clear_uploads(&layout)?;
+        layout.room().keep();
         let clock = options.clock.clone();
         let stamps = catalog::open_stamps(&layout, clock.clone(), options.sqlite_memory_bytes)?;
         let pool = Pool::start(PoolOptions::metadata()).map_err(|error| {

@@ -225,8 +225,17 @@ impl R2 {
         }
         keys.iter().try_for_each(|key| rules::check_key(key))?;
         if !keys.is_empty() {
-            self.write(account, bucket, |reply| Write::Delete { keys, reply })
-                .await?;
+            let delete = async |keys| {
+                let write = |reply| Write::Delete { keys, reply };
+                self.write(account, bucket, write).await
+            };
+            let Context { layout, io, .. } = &*self.context;
+            let mut deleted = delete(keys.clone()).await;
+            if deleted.is_err() && layout.room().give_up(io, layout).await {
+                deleted = delete(keys).await;
+            }
+            deleted?;
+            layout.room().end_shortage(io, layout).await?;
         }
         Ok(metered((), UsageClass::R2Free))
     }
@@ -467,6 +476,8 @@ impl<T> R2Upload<T> {
 impl R2Upload<R2PutRequest> {
     /// Stores the object, if digests and conditions allow it.
     pub async fn finish(self) -> Result<Metered<R2Put>, R2Error> {
+        let Context { layout, io, .. } = &*self.r2.context;
+        layout.room().check(io, layout).await?;
         let staged = self.stage.finish().await?;
         let (size_bytes, digests) = (staged.len_bytes, staged.digests);
         if !matches!(staged.content, Content::OverLimit) {
@@ -495,6 +506,8 @@ impl R2Upload<R2PutRequest> {
 impl R2Upload<R2Part> {
     /// Stores the part. `NoSuchUpload` if its upload is finished or unknown.
     pub async fn finish(self) -> Result<Metered<R2UploadedPart>, R2Error> {
+        let Context { layout, io, .. } = &*self.r2.context;
+        layout.room().check(io, layout).await?;
         let staged = self.stage.finish().await?;
         let size_bytes = staged.len_bytes;
         let md5 = staged.digests.md5.unwrap_or_default();

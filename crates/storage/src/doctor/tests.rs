@@ -240,3 +240,40 @@ async fn a_damaged_log_of_data_points_is_named() {
         "{found:?}"
     );
 }
+
+#[tokio::test]
+async fn a_file_whose_change_was_cut_off_is_not_called_damaged() {
+    let (fixture, ..) = filled().await;
+    let file = file_of(&fixture, Resource::D1, "db");
+    fixture.storage.clone().close().await;
+    // A change with a rollback journal, which is on the disk already in part.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("db.sqlite");
+    let connection = Connection::open(&copy).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA cache_size = 2;
+             CREATE TABLE t AS WITH RECURSIVE n(i) AS
+                 (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+                 SELECT i, hex(randomblob(50)) AS text FROM n;
+             BEGIN;
+             UPDATE t SET text = 'new' || text;",
+        )
+        .unwrap();
+    let beside = |path: &Path, end: &str| {
+        let mut path = path.as_os_str().to_owned();
+        path.push(end);
+        PathBuf::from(path)
+    };
+    let _ = fs::remove_file(beside(&file, "-wal"));
+    fs::copy(&copy, &file).unwrap();
+    fs::copy(beside(&copy, "-journal"), beside(&file, "-journal")).unwrap();
+    drop(connection);
+
+    let found = examine(fixture.data_dir(), true, false);
+    let [finding] = &found.findings[..] else {
+        panic!("{:#?}", found.findings)
+    };
+    assert_eq!(finding.level, Level::Note, "{finding:?}");
+    assert_eq!(finding.path, file);
+}

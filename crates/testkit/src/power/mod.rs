@@ -192,6 +192,16 @@ impl Recorder {
         lock(&self.log).events.push(Event::Noted(number));
     }
 
+    /// How many syncs of a kind there were so far.
+    pub fn count_syncs(&self, is_it: impl Fn(&Sync) -> bool) -> usize {
+        let log = lock(&self.log);
+        let counted = log.events.iter().filter(|event| match event {
+            Event::Synced { sync, .. } | Event::SyncedAll { sync } => is_it(sync),
+            _ => false,
+        });
+        counted.count()
+    }
+
     /// The record so far.
     ///
     /// # Panics
