@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use engawa_model::{AccountId, DatasetName, NamespaceId, ProjectName};
-use engawa_storage::{BatchKey, KvPutOptions, NewAsset, Owner, Storage, StorageOptions, asset_key};
+use engawa_model::{AccountId, DatasetName, NamespaceId, ProjectName, asset_key};
+use engawa_storage::{BatchKey, KvPutOptions, NewAsset, Owner, Storage, StorageOptions};
 use engawa_testkit::Random;
 use engawa_testkit::power::{Recorder, Recording, Survivors, Sync};
 
