@@ -200,7 +200,7 @@ pub struct Stage {
 struct Sink {
     blob: Option<TempBlob>,
     /// Of a value under a customer's key. Digests are those of the plain bytes.
-    sealer: Option<Sealer>,
+    sealer: Option<Box<Sealer>>,
     hashers: Hashers,
 }
 
@@ -268,7 +268,7 @@ impl Stage {
 
     /// Encrypts on the way. To be called before the first write.
     pub(crate) fn with_seal(mut self, seal: Option<Seal>) -> Self {
-        self.sink.sealer = seal.map(Sealer::new);
+        self.sink.sealer = seal.map(|seal| Box::new(Sealer::new(seal)));
         self
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 mod analytics;
+mod bundled;
 mod config;
 mod d1;
 mod kv;

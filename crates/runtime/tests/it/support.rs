@@ -492,7 +492,7 @@ fn serve(listener: UnixListener, bindings: Bindings) -> oneshot::Sender<()> {
     stop
 }
 
-fn workerd() -> PathBuf {
+pub(crate) fn workerd() -> PathBuf {
     let tools = std::env::var_os("ENGAWA_TOOLS_DIR").map_or_else(
         || {
             PathBuf::from(std::env::var_os("HOME").expect("a home folder"))

@@ -622,6 +622,8 @@ enum Op {
     Put(String, usize, Option<u64>, bool),
     Delete(String),
     Get(String),
+    /// The next page of a list that goes on.
+    Page(usize),
     List(String, i64),
     Pass(u64),
     Restart,
@@ -644,6 +646,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => key().prop_map(Op::Delete),
         4 => key().prop_map(Op::Get),
         2 => (prop_oneof![Just(String::new()), key()], 1..5i64).prop_map(|(prefix, limit)| Op::List(prefix, limit)),
+        3 => (1..4usize).prop_map(Op::Page),
         1 => (1..100u64).prop_map(Op::Pass),
         1 => Just(Op::Restart),
     ]
@@ -659,6 +662,8 @@ struct Modelled {
 async fn check_against_map(ops: Vec<Op>) {
     let mut fixture = Fixture::new();
     let mut model: BTreeMap<String, Modelled> = BTreeMap::new();
+    // A list that goes on while keys come and go: its last key, and its cursor.
+    let mut open: Option<(String, String)> = None;
     for (number, op) in ops.into_iter().enumerate() {
         let now_s = fixture.now_ms.load(Ordering::SeqCst) / 1000;
         model.retain(|_, entry| {
@@ -717,6 +722,17 @@ async fn check_against_map(ops: Vec<Op>) {
                     }
                 }
                 assert_eq!(found, expected, "{prefix:?}");
+            }
+            Op::Page(limit) => {
+                let (after, cursor) = open.take().unzip();
+                let mut ahead = model
+                    .keys()
+                    .filter(|key| after.as_ref().is_none_or(|after| *key > after));
+                let expected: Vec<_> = ahead.by_ref().take(limit).cloned().collect();
+                let (page, next) = fixture.names("", limit.try_into().unwrap(), cursor).await;
+                assert_eq!(page, expected, "after {after:?}");
+                assert_eq!(next.is_some(), ahead.next().is_some());
+                open = page.last().cloned().zip(next);
             }
             Op::Pass(seconds) => fixture.pass_s(seconds),
             Op::Restart => fixture = fixture.restart().await,

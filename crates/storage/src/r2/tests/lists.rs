@@ -112,6 +112,41 @@ proptest! {
     }
 }
 
+proptest! {
+    // miniflare: test/plugins/r2/index.spec.ts "list: returns keys inserted whilst paginating"
+    #[test]
+    fn a_page_has_what_lies_behind_the_last_one_whatever_comes_and_goes(
+        keys in proptest::collection::btree_set("[ab/\u{ffff}\u{10000}]{0,4}", 0..40),
+        changes in proptest::collection::vec((any::<bool>(), "[ab/\u{ffff}\u{10000}]{0,4}"), 0..60),
+        limit in 1_usize..6,
+    ) {
+        let (mut keys, mut changes) = (keys, changes.into_iter());
+        let mut request = R2ListRequest {
+            limit: Some(i64::try_from(limit).unwrap()),
+            ..R2ListRequest::default()
+        };
+        let mut last: Option<String> = None;
+        loop {
+            let all: Vec<String> = keys.iter().cloned().collect();
+            let ahead = all.iter().filter(|key| last.as_ref().is_none_or(|last| *key > last));
+            let expected: Vec<String> = ahead.take(limit).cloned().collect();
+            let (page, _) = page(&all, &request);
+            let listed: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
+            prop_assert_eq!(&listed, &expected);
+            let Some(cursor) = page.cursor else { break };
+            last = listed.last().cloned();
+            request.cursor = Some(cursor);
+            for (is_put, key) in changes.by_ref().take(3) {
+                if is_put {
+                    keys.insert(key);
+                } else {
+                    keys.remove(&key);
+                }
+            }
+        }
+    }
+}
+
 // storage.md 3.5: "the cursor after a prefix must skip the whole group"
 #[test]
 fn a_group_costs_one_step_however_many_keys_it_has() {
