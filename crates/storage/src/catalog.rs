@@ -10,8 +10,8 @@
 //! its files are removed; then the note. A start finishes what a crash cut off, and until
 //! then the id cannot be made again, so old data never shows up under a new resource.
 
-mod deployments;
 mod bucket_rules;
+mod deployments;
 mod rows;
 
 use std::path::PathBuf;
