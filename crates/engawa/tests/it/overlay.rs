@@ -4,8 +4,8 @@ use std::process::Command;
 
 use engawa_testkit::{output, repository};
 
-use crate::oracle::packages;
 use crate::{project, start};
+use engawa_testkit::oracle::packages;
 
 #[test]
 fn a_failed_build_lies_over_the_good_page_until_it_is_mended() {
