@@ -16,7 +16,6 @@ mod life;
 mod load;
 mod local;
 mod migrations;
-mod oracle;
 mod overlay;
 mod power;
 mod precompressed;
