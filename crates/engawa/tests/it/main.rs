@@ -19,6 +19,7 @@ mod migrations;
 mod oracle;
 mod overlay;
 mod power;
+mod plugins;
 mod precompressed;
 mod upstream_cache;
 mod upstream_d1;
