@@ -10,6 +10,7 @@ mod deployments;
 mod dev;
 mod doctor;
 mod frameworks;
+mod edge;
 mod functions;
 mod http;
 mod life;
