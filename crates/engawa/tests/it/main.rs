@@ -21,7 +21,6 @@ mod oracle;
 mod overlay;
 mod power;
 mod plugins;
-mod power;
 mod precompressed;
 mod upstream_cache;
 mod upstream_d1;
