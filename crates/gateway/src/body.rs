@@ -101,6 +101,11 @@ impl Body {
         ))))
     }
 
+    /// The same body; `look` sees each piece before it is passed on, and goes with the body.
+    pub(crate) fn inspect(self, look: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Self {
+        Self(Repr::Wrapped(Box::pin(Inspected { inner: self, look })))
+    }
+
     /// What hyper read from a connection.
     pub(crate) fn incoming(body: Incoming) -> Self {
         if body.is_end_stream() {
@@ -220,6 +225,37 @@ impl std::fmt::Debug for Body {
         f.debug_struct("Body")
             .field("size", &self.size_hint().exact())
             .finish_non_exhaustive()
+    }
+}
+
+struct Inspected<F> {
+    inner: Body,
+    look: F,
+}
+
+impl<F: FnMut(&Bytes) + Unpin> HttpBody for Inspected<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            (self.look)(data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 

@@ -1,17 +1,14 @@
 //! What a request was, told once it has ended. Costs nothing when nobody asks.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::Bytes;
 use engawa_model::DeploymentId;
 use http::{HeaderValue, Method, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 
-use crate::body::{Body, BodyError};
+use crate::body::Body;
 
 /// The target of the access log's events, at debug level.
 pub const ACCESS_LOG: &str = "engawa::access";
@@ -65,9 +62,9 @@ impl Measure {
         let bytes_in = Arc::<AtomicU64>::default();
         if !request.body().is_end_stream() {
             let inner = std::mem::take(request.body_mut());
-            *request.body_mut() = Body::wrap(CountIn {
-                inner,
-                bytes: Arc::clone(&bytes_in),
+            let bytes = Arc::clone(&bytes_in);
+            *request.body_mut() = inner.inspect(move |data| {
+                bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             });
         }
         Some(Box::new(Self {
@@ -102,12 +99,9 @@ impl Measure {
             drop(Told(self));
             return response;
         }
-        response.map(|inner| {
-            Body::wrap(CountOut {
-                inner,
-                told: Told(self),
-            })
-        })
+        let mut told = Told(self);
+        response
+            .map(|inner| inner.inspect(move |data| told.0.record.bytes_out += data.len() as u64))
     }
 }
 
@@ -142,67 +136,5 @@ impl Drop for Told {
         if let Some(meter) = meter {
             meter.on_request(record);
         }
-    }
-}
-
-struct CountIn {
-    inner: Body,
-    bytes: Arc<AtomicU64>,
-}
-
-impl HttpBody for CountIn {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-struct CountOut {
-    inner: Body,
-    told: Told,
-}
-
-impl HttpBody for CountOut {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.told.0.record.bytes_out += data.len() as u64;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

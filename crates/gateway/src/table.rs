@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use engawa_model::{EncodedSizes, ProjectKind, Version, WorkerPool};
+use engawa_model::{EncodedSizes, Environment, ProjectKind, Version, WorkerPool};
 use http::header::HOST;
 use http::{HeaderMap, Request, Response, Uri};
 
@@ -147,7 +147,7 @@ impl Site {
         let answer = {
             let host = host::of(request.uri(), request.headers()).unwrap_or("localhost");
             let target = Target::of(request.uri());
-            with_asset_request(&request, &target, host, false, |request| {
+            self.with_asset_request(&request, &target, host, false, |request| {
                 self.assets.decide(request)
             })
         };
@@ -182,12 +182,11 @@ impl Site {
             ProjectKind::Workers if self.version.assets_config.is_none() => {
                 Destination::Worker(worker)
             }
-            ProjectKind::Workers => {
-                with_asset_request(request, target, host, may_encode, |request| {
+            ProjectKind::Workers => self
+                .with_asset_request(request, target, host, may_encode, |request| {
                     self.assets.decide_before_worker(request)
                 })
-                .map_or(Destination::Worker(worker), Destination::Assets)
-            }
+                .map_or(Destination::Worker(worker), Destination::Assets),
         }
     }
 
@@ -198,9 +197,39 @@ impl Site {
         host: &str,
         may_encode: bool,
     ) -> AssetAnswer {
-        with_asset_request(request, target, host, may_encode, |request| {
+        self.with_asset_request(request, target, host, may_encode, |request| {
             self.assets.decide(request)
         })
+    }
+
+    fn with_asset_request<T>(
+        &self,
+        request: &Request<Body>,
+        target: &Target,
+        host: &str,
+        may_encode: bool,
+        decide: impl FnOnce(&AssetRequest<'_>) -> T,
+    ) -> T {
+        let scheme = request.uri().scheme_str().unwrap_or("http");
+        let origin = || format!("{scheme}://{host}");
+        let name = host::name(host);
+        decide(&AssetRequest {
+            method: request.method(),
+            headers: request.headers(),
+            target,
+            host: &name,
+            origin: &origin,
+            is_preview_host: self.is_preview_host(&name),
+            may_encode,
+        })
+    }
+
+    /// The hosts of previews below `pages.dev`; and those of development, which stand for
+    /// them where it runs the preview environment.
+    fn is_preview_host(&self, name: &str) -> bool {
+        let is_preview = self.version.environment == Environment::Preview;
+        name.ends_with(".pages.dev") && name.split('.').count() > 3
+            || is_preview && host::is_local(name)
     }
 
     pub(crate) async fn finish_asset(&self, answer: AssetAnswer) -> Response<Body> {
@@ -212,26 +241,6 @@ impl Site {
 pub(crate) enum Destination<'a> {
     Worker(&'a Arc<dyn WorkerPool>),
     Assets(AssetAnswer),
-}
-
-fn with_asset_request<T>(
-    request: &Request<Body>,
-    target: &Target,
-    host: &str,
-    may_encode: bool,
-    decide: impl FnOnce(&AssetRequest<'_>) -> T,
-) -> T {
-    let scheme = request.uri().scheme_str().unwrap_or("http");
-    let origin = || format!("{scheme}://{host}");
-    let name = host::name(host);
-    decide(&AssetRequest {
-        method: request.method(),
-        headers: request.headers(),
-        target,
-        host: &name,
-        origin: &origin,
-        may_encode,
-    })
 }
 
 /// The host as the worker must see it.

@@ -76,7 +76,7 @@ impl AssetKeyHasher {
 mod tests {
     use super::*;
 
-    // pages.md 1.10, "Key examples": wrangler's own results
+    // docs: pages.md 1.10, "Key examples": wrangler's own results; 9.7, U5
     #[test]
     fn keys_are_those_that_wrangler_computes() {
         assert_eq!(

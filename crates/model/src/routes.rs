@@ -142,6 +142,7 @@ mod tests {
     }
 
     // wrangler: routes-validation.test.ts
+    // docs: pages.md 9.5, J2
     #[test]
     fn the_shape_is_checked_first() {
         for text in [
@@ -159,6 +160,7 @@ mod tests {
         }
     }
 
+    // docs: pages.md 9.5, J1
     #[test]
     fn unknown_members_and_a_description_are_accepted() {
         let text = r#"{"version":1.0,"description":"d","include":["/a"],"exclude":[],"x":1}"#;
@@ -167,11 +169,13 @@ mod tests {
         assert_eq!(routes.include, ["/a"]);
     }
 
+    // docs: pages.md 9.5, J3
     #[test]
     fn at_least_one_include_rule_is_needed() {
         assert_eq!(routes(&[], &["/a"]), Err(RoutesError::NoIncludeRules));
     }
 
+    // docs: pages.md 9.5, J5 and J6
     #[test]
     fn a_hundred_rules_of_a_hundred_characters_are_allowed() {
         let names: Vec<String> = (0..101).map(|n| format!("/{n}")).collect();
@@ -190,6 +194,7 @@ mod tests {
         );
     }
 
+    // docs: pages.md 9.5, J4
     #[test]
     fn rules_begin_with_a_slash() {
         assert_eq!(
@@ -199,6 +204,7 @@ mod tests {
     }
 
     // pages.md 4.1
+    // docs: pages.md 9.5, J7 to J10
     #[test]
     fn overlap_is_looked_for_in_each_list_alone() {
         assert!(matches!(

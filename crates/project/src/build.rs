@@ -6,11 +6,12 @@
 //! between us and esbuild is in a temporary folder that goes with the builder. Its calls
 //! block (esbuild is a process, hashing is work), so they belong on a thread.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use engawa_model::{
-    AccountId, Binding, DeploymentId, Environment, ProjectKind, RoutesError, RoutesJson, Version,
-    WorkerCode,
+    AccountId, AssetEntry, AssetManifest, Binding, DeploymentId, Environment, ProjectKind,
+    RoutesError, RoutesJson, Version, WorkerCode,
 };
 
 use crate::assets::{AssetCache, AssetError, AssetFile, Assets};
@@ -123,6 +124,8 @@ pub struct Builder {
     scratch_path: PathBuf,
     exports: ExportCache,
     assets: AssetCache,
+    /// Of the folders that plugins bring along.
+    plugin_assets: HashMap<PathBuf, AssetCache>,
     watched: Vec<PathBuf>,
 }
 
@@ -149,6 +152,7 @@ impl Builder {
             _scratch: scratch,
             exports: ExportCache::default(),
             assets: AssetCache::default(),
+            plugin_assets: HashMap::new(),
             watched: Vec::new(),
         })
     }
@@ -210,6 +214,7 @@ impl Builder {
         if let Ok(assets) = &assets {
             watch.extend(assets.folders.iter().cloned());
         }
+        let of_plugins = self.collect_plugin_assets(code.as_ref().ok(), &mut watch);
         watch.sort();
         watch.dedup();
         self.watched.clone_from(&watch);
@@ -223,8 +228,11 @@ impl Builder {
         let headers_file = beside("_headers")?;
         let redirects_file = beside("_redirects")?;
         let Assets {
-            manifest, files, ..
+            mut manifest,
+            mut files,
+            ..
         } = assets;
+        of_plugins?.add_to(&mut manifest, &mut files);
         let mut diagnostics = code.diagnostics;
         let worker = code.bundle.map(|bundle| {
             diagnostics.extend(bundle.diagnostics);
@@ -255,6 +263,49 @@ impl Builder {
             watch,
             diagnostics,
         })
+    }
+}
+
+/// Static files that plugins bring along, with their paths in the site.
+#[derive(Default)]
+struct PluginFiles {
+    entries: Vec<(String, AssetEntry)>,
+    files: Vec<AssetFile>,
+}
+
+impl PluginFiles {
+    fn add_to(self, manifest: &mut AssetManifest, files: &mut Vec<AssetFile>) {
+        let known: HashSet<_> = files.iter().map(|file| file.key.clone()).collect();
+        let new = self.files.into_iter();
+        files.extend(new.filter(|file| !known.contains(&file.key)));
+        let entries = self.entries.into_iter();
+        let entries = entries.map(|(path, entry)| (path.into(), entry));
+        manifest.entries.extend(entries);
+    }
+}
+
+impl Builder {
+    /// The files of the folders that the code imports with `assets:`.
+    fn collect_plugin_assets(
+        &mut self,
+        code: Option<&Code>,
+        watch: &mut Vec<PathBuf>,
+    ) -> Result<PluginFiles, AssetError> {
+        let wanted = code.and_then(|code| code.bundle.as_ref());
+        let wanted = wanted.map_or(&[][..], |bundle| &bundle.plugin_assets);
+        self.plugin_assets
+            .retain(|folder, _| wanted.iter().any(|assets| assets.folder == *folder));
+        let mut found = PluginFiles::default();
+        for assets in wanted {
+            let cache = self.plugin_assets.entry(assets.folder.clone()).or_default();
+            let collected = cache.collect(&assets.folder, ProjectKind::Pages, &[])?;
+            watch.extend(collected.folders);
+            found.files.extend(collected.files);
+            let entries = collected.manifest.entries.into_iter();
+            let entries = entries.map(|(path, entry)| (format!("{}{path}", assets.path), entry));
+            found.entries.extend(entries);
+        }
+        Ok(found)
     }
 }
 

@@ -251,6 +251,9 @@ fn the_environment_is_chosen_and_state_can_lie_elsewhere() {
         &["--env", "preview", "--persist-to", persist],
     );
     assert_eq!(dev.get("/f").1, "preview");
+    // Search engines are to leave previews out: pages.md 1.6.
+    let page = dev.agent().get(dev.url("/")).call().unwrap();
+    assert_eq!(page.headers()["x-robots-tag"], "noindex");
     dev.wait_for_stderr("DB");
     assert!(state.path().join("engawa.lock").exists());
     assert!(!project.path().join(".engawa").exists());

@@ -97,6 +97,8 @@ pub(crate) struct AssetRequest<'a> {
     pub(crate) host: &'a str,
     /// `http://host:port` or `https://…`, made only for a redirect.
     pub(crate) origin: &'a dyn Fn() -> String,
+    /// Whether the host is a preview's own, which search engines are to leave out.
+    pub(crate) is_preview_host: bool,
     /// Whether a precompressed form will do. Not for a worker: its runtime may name
     /// encodings that the visitor behind it does not take.
     pub(crate) may_encode: bool,

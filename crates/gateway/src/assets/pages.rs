@@ -126,7 +126,7 @@ impl AssetServer {
         if !request.headers.contains_key(AUTHORIZATION) && !request.headers.contains_key(RANGE) {
             headers.insert(CACHE_CONTROL, REVALIDATE);
         }
-        if request.host.ends_with(".pages.dev") && request.host.split('.').count() > 3 {
+        if request.is_preview_host {
             headers.insert(X_ROBOTS_TAG, NOINDEX);
         }
         decided

@@ -82,6 +82,7 @@ fn content_types_of_workers_are_those_of_mime_4() {
 }
 
 // wrangler: pages/validate.ts; pages.md 1.10
+// docs: pages.md 9.7, U3 and U4
 #[test]
 fn pages_leaves_out_its_own_files() {
     let folder = folder(&[

@@ -100,6 +100,7 @@ pub(super) fn verbatim(
     Ok(Bundle {
         modules,
         inputs,
+        plugin_assets: Vec::new(),
         diagnostics: Vec::new(),
     })
 }

@@ -15,6 +15,7 @@ mod directory;
 pub(crate) mod esbuild;
 mod exports;
 mod output;
+mod plugin_assets;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use engawa_model::{Module, ModuleKind};
 
 pub(crate) use exports::ExportCache;
+pub(crate) use plugin_assets::PluginAssets;
 
 use crate::config::{Bundling, RuleKind};
 use crate::diagnostic::{Diagnostic, Location};
@@ -75,6 +77,8 @@ pub(crate) struct Bundle {
     pub(crate) modules: Vec<Module>,
     /// Every file that went in, absolute.
     pub(crate) inputs: Vec<PathBuf>,
+    /// Static files that the code brings along.
+    pub(crate) plugin_assets: Vec<PluginAssets>,
     /// Warnings.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -148,6 +152,8 @@ fn run_esbuild(
     args.push(joined("--metafile=", &metafile));
     let stdin = if let Entry::Source { text, .. } = request.entry {
         args.push(joined("--sourcefile=", file));
+        // Only Functions have such imports.
+        args.push(format!("--external:{}*", plugin_assets::PREFIX).into());
         Some(text)
     } else {
         args.push(file.as_os_str().to_owned());
@@ -166,7 +172,7 @@ fn run_esbuild(
     if !meta.has_default_export() {
         return Err(no_default_export(file));
     }
-    let modules = output::modules(&output::Written {
+    let mut modules = output::modules(&output::Written {
         out: &out,
         root: request.root,
         meta: &meta,
@@ -175,9 +181,11 @@ fn run_esbuild(
         has_node_modules: mode == Mode::V2,
         sibling_folder,
     })?;
+    let plugin_assets = plugin_assets::resolve(&meta, request.root, &mut modules)?;
     Ok(Bundle {
         modules,
         inputs: inputs(request, &meta),
+        plugin_assets,
         diagnostics,
     })
 }
@@ -342,8 +350,8 @@ fn explain(error: RunError, mode: Mode) -> BundleError {
 
 fn unresolved_hint(name: &str, mode: Mode) -> String {
     let package = package_of(name);
-    if name.starts_with("assets:") {
-        "static files of a Pages plugin (`assets:`) are not supported yet".to_owned()
+    if name.starts_with(plugin_assets::PREFIX) {
+        "only files of functions/ can import static files (`assets:`)".to_owned()
     } else if node_compat::is_builtin(name) {
         builtin_hint(name, mode)
     } else if node_compat::is_builtin(&package) {

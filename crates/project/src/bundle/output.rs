@@ -137,6 +137,15 @@ impl Metafile {
             .collect()
     }
 
+    /// Importers and names of imports that were left as they are and begin with `prefix`.
+    pub(super) fn imports_with(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.inputs.iter().flat_map(move |(importer, input)| {
+            let wanted = move |import: &&Import| import.external && import.path.starts_with(prefix);
+            let imports = input.imports.iter().filter(wanted);
+            imports.map(|import| (importer.as_str(), import.path.as_str()))
+        })
+    }
+
     fn entry(&self) -> impl Iterator<Item = &OutputFile> {
         self.outputs
             .values()

@@ -143,6 +143,7 @@ fn one_route_and_method_has_one_module_and_one_middleware() {
 }
 
 // pages.md 4.4
+// docs: pages.md 9.5, J17 and J18
 #[test]
 fn routes_json_lists_what_the_routes_need() {
     assert_eq!(
@@ -155,6 +156,7 @@ fn routes_json_lists_what_the_routes_need() {
         ]),
         ["/", "/users/*", "/mw/*", "/blog/*", "/api/foo/bar"]
     );
+    assert_eq!(include(&["[x].js"]), ["/*"]);
     assert_eq!(include(&["_middleware.js", "a.js"]), ["/*"]);
     assert_eq!(include(&["a.js", "a/[[b]].js"]), ["/a", "/a/*"]);
     assert_eq!(include(&["a/b.js", "a/[c].js", "a/[c]/d.js"]), ["/a/*"]);
@@ -162,6 +164,7 @@ fn routes_json_lists_what_the_routes_need() {
 }
 
 // wrangler: routes-consolidation.test.ts
+// docs: pages.md 9.5, J19
 #[test]
 fn routes_json_keeps_within_the_limits() {
     let long = "a".repeat(60);

@@ -111,6 +111,7 @@ fn every_kind_of_import_works_in_the_runtime() {
 }
 
 // wrangler: module-collection.ts
+// docs: pages.md 9.7, U7
 #[test]
 fn extra_modules_are_named_by_their_sha1() {
     let folder = every_kind_of_import();
@@ -232,6 +233,7 @@ fn a_worker_file_is_bundled_and_takes_every_path() {
 }
 
 // pages.md 6
+// docs: pages.md 9.7, U6
 #[test]
 fn a_worker_folder_keeps_its_modules() {
     let folder = Folder::new(&[
@@ -262,6 +264,10 @@ fn a_worker_folder_keeps_its_modules() {
         ),
         ("public/_worker.js/data/t.txt", "text"),
         ("public/_worker.js/ignored.json", "{}"),
+        ("public/_worker.js/z.cjs", "module.exports = 1;"),
+        ("public/_worker.js/index.js.map", "{}"),
+        ("public/_worker.js/x.bin", "bytes"),
+        ("public/_worker.js/unused.wasm", "\0asm\u{1}\0\0\0"),
         ("node_modules/dep/index.js", "export const dep = 'inlined';"),
     ]);
     let built = build(&pages(&folder, DATE, &[])).unwrap();
@@ -276,7 +282,9 @@ fn a_worker_folder_keeps_its_modules() {
             "chunks/fixed.mjs",
             "chunks/lazy.mjs",
             "data/t.txt",
-            "functions/[id].func.js"
+            "functions/[id].func.js",
+            "unused.wasm",
+            "x.bin",
         ]
     );
     let workerd = Workerd::start(modules(&built), DATE, &[]).unwrap_or_else(|log| panic!("{log}"));
