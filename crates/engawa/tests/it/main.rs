@@ -23,6 +23,7 @@ mod precompressed;
 mod upstream_cache;
 mod upstream_d1;
 mod workers;
+mod workers;
 mod workers_assets;
 mod wrangler_r2;
 
