@@ -282,7 +282,7 @@ async fn time_travel_restore(call: &Call<'_>, id: &str) -> Result<Response<ApiBo
         (None, Some(at_ms)) => D1Moment::TimestampMs(at_ms),
         _ => {
             return Err(ApiError::malformed(
-                "Give either a "bookmark" or a "timestamp" to restore to.",
+                "Give either a \"bookmark\" or a \"timestamp\" to restore to.",
             ));
         }
     };

@@ -20,6 +20,7 @@ mod oracle;
 mod overlay;
 mod power;
 mod precompressed;
+mod time_travel;
 mod upstream_cache;
 mod upstream_d1;
 mod workers;
