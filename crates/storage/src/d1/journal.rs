@@ -54,8 +54,8 @@ use super::file::NextStamp;
 use crate::layout::{Layout, sync_folder};
 use crate::{Error, Stamp};
 
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
+const WAL_HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
 /// Between two syncs that nothing but a power cut's loss of stamps asks for.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Snapshots made at once, of all databases together.
@@ -169,9 +169,12 @@ impl Journal {
         };
         let db = opening.db;
         let opened = journal.go_on(db, opening.is_new, opening.is_distrusted);
-        let complete = opened.and_then(|goes_on| match goes_on {
-            true => Ok(()),
-            false => journal.begin_anew(db),
+        let complete = opened.and_then(|goes_on| {
+            if goes_on {
+                Ok(())
+            } else {
+                journal.begin_anew(db)
+            }
         });
         if let Err(error) = complete {
             journal.lose(&error);
@@ -443,9 +446,8 @@ impl Journal {
     /// Copies frames from the `-wal` to one record.
     fn append_frames(&mut self, wal: &Wal<'_>, count: u32) -> Result<(), Error> {
         let page_bytes = self.page_bytes as usize;
-        let frame_bytes = FRAME_HEADER_BYTES + u64::from(self.page_bytes);
-        let offset = WAL_HEADER_BYTES + u64::from(self.place.frames) * frame_bytes;
-        let frame_bytes = FRAME_HEADER_BYTES as usize + page_bytes;
+        let frame_bytes = FRAME_HEADER_BYTES + page_bytes;
+        let offset = WAL_HEADER_BYTES as u64 + u64::from(self.place.frames) * frame_bytes as u64;
         let mut frames = vec![0; count as usize * frame_bytes];
         if !wal
             .read(offset, &mut frames)
@@ -467,7 +469,7 @@ impl Journal {
                 return Err(changed_log());
             }
             numbers.push(word(0));
-            pages.extend_from_slice(&frame[FRAME_HEADER_BYTES as usize..]);
+            pages.extend_from_slice(&frame[FRAME_HEADER_BYTES..]);
             let pages_after = word(4);
             if pages_after == 0 {
                 continue;
@@ -739,7 +741,7 @@ fn remove_leftovers(folder: &Path) -> Result<(), Error> {
 
 /// The salts in the `-wal`'s header; `None`: it is empty.
 fn salts(wal: &Wal<'_>) -> Result<Option<[u32; 2]>, Error> {
-    let mut header = [0; WAL_HEADER_BYTES as usize];
+    let mut header = [0; WAL_HEADER_BYTES];
     let is_there = wal
         .read(0, &mut header)
         .map_err(|error| wal_error(&error))?;
