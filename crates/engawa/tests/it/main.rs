@@ -24,7 +24,6 @@ mod time_travel;
 mod upstream_cache;
 mod upstream_d1;
 mod workers;
-mod workers;
 mod workers_assets;
 mod wrangler_r2;
 

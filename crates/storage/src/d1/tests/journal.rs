@@ -191,15 +191,16 @@ async fn any_moment_of_a_history_can_be_restored_and_every_restore_undone() {
     let steps = if std::env::var_os("ENGAWA_TEST_FULL").is_some() {
         600
     } else {
-        120
+        80
     };
     for step in 0..steps {
         world.set_clock(world.clock() + 1 + random.below(90_000));
-        for table in 0..4 {
-            let create = format!("CREATE TABLE IF NOT EXISTS t{table} (a, b TEXT, c BLOB)");
-            world.ok(&create).await;
-        }
-        let bookmark = world.write(&random.change()).await;
+        let mut statements: Vec<_> = (0..4)
+            .map(|table| format!("CREATE TABLE IF NOT EXISTS t{table} (a, b TEXT, c BLOB)"))
+            .map(D1Statement::new)
+            .collect();
+        statements.push(D1Statement::new(random.change()));
+        let bookmark = world.query(statements).await.unwrap().bookmark;
         history.push(Moment {
             bookmark,
             at_ms: world.clock(),
