@@ -5,7 +5,9 @@
 mod files;
 
 use engawa_model::DatabaseId;
-use engawa_storage::d1::{D1Format, D1Meta, D1QueryOptions, D1Result, D1Statement, D1Value};
+use engawa_storage::d1::{
+    D1Format, D1Meta, D1Moment, D1QueryOptions, D1Result, D1Statement, D1Value,
+};
 use engawa_storage::{D1Database, Error};
 use http::{Response, StatusCode};
 use serde::Deserialize;
@@ -44,6 +46,8 @@ pub(crate) async fn answer(
         D1Call::Export(id) => files::export(call, &id, body).await,
         D1Call::Upload(id, file) => files::upload(call, &id, &file, body).await,
         D1Call::Download(id, file) => files::download(call, &id, &file).await,
+        D1Call::TimeTravelBookmark(id) => time_travel_bookmark(call, &id).await,
+        D1Call::TimeTravelRestore(id) => time_travel_restore(call, &id).await,
     }
 }
 
@@ -258,5 +262,54 @@ fn meta(meta: &D1Meta) -> Value {
         "size_after": meta.size_after_bytes,
         "rows_read": meta.rows_read,
         "rows_written": meta.rows_written,
+    })
+}
+
+/// The bookmark of now, or of a `timestamp` (storage.md 2.10).
+async fn time_travel_bookmark(call: &Call<'_>, id: &str) -> Result<Response<ApiBody>, ApiError> {
+    let database = ready(call, id).await?;
+    let at_ms = timestamp_ms(call)?;
+    let d1 = call.storage().d1();
+    let bookmark = d1.bookmark(&call.account, &database, at_ms).await;
+    let bookmark = bookmark.map_err(|error| failed(&error))?.value;
+    Ok(answer::success(&json!({ "bookmark": bookmark })))
+}
+
+/// To a `bookmark`, or to a `timestamp`.
+async fn time_travel_restore(call: &Call<'_>, id: &str) -> Result<Response<ApiBody>, ApiError> {
+    let moment = match (call.param("bookmark"), timestamp_ms(call)?) {
+        (Some(bookmark), None) => D1Moment::Bookmark(bookmark.into_owned()),
+        (None, Some(at_ms)) => D1Moment::TimestampMs(at_ms),
+        _ => {
+            return Err(ApiError::malformed(
+                "Give either a \"bookmark\" or a \"timestamp\" to restore to.",
+            ));
+        }
+    };
+    let database = ready(call, id).await?;
+    let d1 = call.storage().d1();
+    let done = d1.restore(&call.account, &database, moment).await;
+    let done = done.map_err(|error| failed(&error))?.value;
+    Ok(answer::success(&json!({
+        "message": format!("The database was restored to bookmark {}.", done.bookmark),
+        "bookmark": done.bookmark,
+        "previous_bookmark": done.previous_bookmark,
+    })))
+}
+
+fn timestamp_ms(call: &Call<'_>) -> Result<Option<u64>, ApiError> {
+    let Some(text) = call.param("timestamp") else {
+        return Ok(None);
+    };
+    let since = humantime::parse_rfc3339(&text)
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok());
+    since.map(Some).ok_or_else(|| {
+        let message = format!(
+            "The timestamp {text} is not one like {}.",
+            answer::date(1_689_237_002_228)
+        );
+        ApiError::malformed(message)
     })
 }

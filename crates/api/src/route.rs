@@ -51,6 +51,9 @@ pub(crate) enum D1Call {
     Raw(String),
     Import(String),
     Export(String),
+    /// The bookmark of a moment.
+    TimeTravelBookmark(String),
+    TimeTravelRestore(String),
     /// The file of an import.
     Upload(String, String),
     /// The file of an export.
@@ -141,7 +144,15 @@ fn d1(method: &Method, rest: &str) -> Result<Option<D1Call>, ApiError> {
         ([id, "export"], "POST") => D1Call::Export(decode(id)?),
         ([id, "import", file], "PUT") => D1Call::Upload(decode(id)?, decode(file)?),
         ([id, "export", file], "GET") => D1Call::Download(decode(id)?, decode(file)?),
-        ([_] | [_, "query" | "raw" | "import" | "export"] | [_, "import" | "export", _], _) => {
+        ([id, "time_travel", "bookmark"], "GET") => D1Call::TimeTravelBookmark(decode(id)?),
+        ([id, "time_travel", "restore"], "POST") => D1Call::TimeTravelRestore(decode(id)?),
+        (
+            [_]
+            | [_, "query" | "raw" | "import" | "export"]
+            | [_, "import" | "export", _]
+            | [_, "time_travel", "bookmark" | "restore"],
+            _,
+        ) => {
             return Err(ApiError::no_method(method));
         }
         _ => return Ok(None),

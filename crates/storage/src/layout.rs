@@ -10,6 +10,7 @@
 //!                         assets/<hash of project>/<kk>/<key>
 //!                         cache/<hash of project>/<yy>/<hash of key>
 //!                         analytics/log/<segment>
+//!                         journal/<xx>/<hash>/           of a D1 database
 //! ```
 //!
 //! An id is any text that a user may write into a configuration, so it never becomes a
@@ -144,6 +145,14 @@ impl Layout {
     pub(crate) fn events_dir(&self, account: &AccountId) -> PathBuf {
         let mut path = self.account_dir(account);
         path.extend(["analytics", "log"]);
+        path
+    }
+
+    /// The folder of a D1 database's journal.
+    pub(crate) fn journal_dir(&self, account: &AccountId, database: &str) -> PathBuf {
+        let hash = hash_name(database);
+        let mut path = self.account_dir(account);
+        path.extend(["journal", &hash[..2], &hash]);
         path
     }
 

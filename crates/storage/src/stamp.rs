@@ -34,6 +34,12 @@ impl Stamp {
         Self(value.cast_unsigned())
     }
 
+    /// No stamp of this millisecond or an earlier one is greater.
+    pub(crate) fn last_of_ms(ms: u64) -> Self {
+        let next = ms.saturating_add(1).min(u64::MAX >> COUNTER_BITS);
+        Self((next << COUNTER_BITS) - 1)
+    }
+
     /// When it was handed out: milliseconds since 1970, at least as late as the clock.
     pub fn ms(self) -> u64 {
         self.0 >> COUNTER_BITS

@@ -347,3 +347,55 @@ async fn announce(server: &Server, file: &str) -> (Value, String) {
     let init = server.post("/d1/database/db/import", init).await.result();
     (init, md5)
 }
+
+// storage.md 2.10, control-plane-api.md 6.1
+#[tokio::test]
+async fn a_database_is_brought_back_to_a_bookmark_or_a_timestamp() {
+    let server = Server::start().await;
+    let path = "/d1/database/db/time_travel";
+    server
+        .sql("CREATE TABLE t (a); INSERT INTO t VALUES (1);")
+        .await
+        .result();
+    let info = server.get(&format!("{path}/bookmark")).await.result();
+    let bookmark = info["bookmark"].as_str().unwrap().to_owned();
+    let groups: Vec<_> = bookmark.split('-').map(str::len).collect();
+    assert_eq!(groups, [8, 8, 8, 32]);
+    server.sql("DELETE FROM t").await.result();
+    let rows_now = async || rows(&server.sql("SELECT a FROM t").await);
+    assert_eq!(rows_now().await, [json!([])]);
+    let restore = format!("{path}/restore?bookmark={bookmark}");
+    let done = server.post(&restore, Value::Null).await.result();
+    assert_eq!(done["bookmark"], json!(bookmark));
+    assert!(done["message"].as_str().unwrap().contains(&bookmark));
+    assert_eq!(rows_now().await, [json!([{ "a": 1 }])]);
+    let previous = done["previous_bookmark"].as_str().unwrap();
+    let undo = format!("{path}/restore?bookmark={previous}");
+    server.post(&undo, Value::Null).await.result();
+    assert_eq!(rows_now().await, [json!([])]);
+
+    // By now all of that is in the past, whatever the clock's step.
+    let now = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+    let at = format!("timestamp={now}");
+    let found = server.get(&format!("{path}/bookmark?{at}")).await.result();
+    assert!(found["bookmark"].as_str().unwrap() > previous);
+    let restore = format!("{path}/restore?{at}");
+    let done = server.post(&restore, Value::Null).await.result();
+    assert_eq!(done["bookmark"], found["bookmark"]);
+    assert_eq!(rows_now().await, [json!([])]);
+
+    for wrong in [
+        "/restore",
+        "/restore?bookmark=x",
+        "/restore?bookmark=x&timestamp=2023-01-01T00:00:00Z",
+        "/restore?timestamp=2023-01-01T00:00:00Z",
+        "/restore?timestamp=9999-01-01T00:00:00Z",
+        "/restore?timestamp=now",
+    ] {
+        let answer = server.post(&format!("{path}{wrong}"), Value::Null).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    assert_eq!(server.post(path, Value::Null).await.error(), (404, 7003));
+    let answer = server.get(&format!("{path}/restore")).await;
+    assert_eq!(answer.error(), (405, 7001));
+}

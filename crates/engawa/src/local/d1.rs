@@ -13,6 +13,7 @@ use engawa_project::config::D1Database;
 use engawa_project::migrations::Migrations;
 use serde_json::{Value, json};
 
+use super::time_travel::{self, TimeTravelCommand};
 use super::{Local, list, table};
 use crate::cli::PlaceArgs;
 use crate::terminal;
@@ -66,6 +67,9 @@ pub(crate) enum D1Command {
     /// Work on migrations.
     #[command(subcommand)]
     Migrations(MigrationsCommand),
+    /// Use Time Travel to restore a database at a specific point-in-time.
+    #[command(subcommand)]
+    TimeTravel(TimeTravelCommand),
     /// List the databases of the state folder.
     List {
         /// Print JSON instead of a table. A pipe gets JSON always.
@@ -104,6 +108,9 @@ pub(crate) async fn run(place: PlaceArgs, command: D1Command) -> anyhow::Result<
     if let D1Command::Migrations(MigrationsCommand::Create { database, message }) = &command {
         // It concerns the project alone.
         return create(&super::project(&place)?, database, message);
+    }
+    if let D1Command::TimeTravel(command) = &command {
+        command.check()?;
     }
     let local = Local::open(&place).await?;
     let done = perform(&local, command).await;
@@ -154,6 +161,10 @@ async fn perform(local: &Local, command: D1Command) -> anyhow::Result<()> {
         }
         D1Command::Migrations(MigrationsCommand::Apply { database }) => {
             return apply(local, &database).await;
+        }
+        D1Command::TimeTravel(command) => {
+            let path = database_path(&local.config, command.database())?;
+            return time_travel::run(&local.client, &path, command).await;
         }
         D1Command::List { json } => {
             list(

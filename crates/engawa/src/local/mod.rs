@@ -7,6 +7,7 @@
 mod d1;
 mod kv;
 mod r2;
+mod time_travel;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -24,35 +24,43 @@ fn with_copy(files: &[(&str, &str)]) -> TestProject {
 
 /// What a command did.
 #[derive(Debug)]
-struct Done {
+pub(crate) struct Done {
     code: Option<i32>,
     stdout: Vec<u8>,
     stderr: String,
 }
 
 impl Done {
-    fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self
     }
 
     /// The text of a command that could not do its work; it printed no data.
-    fn refused(self) -> String {
+    pub(crate) fn refused(self) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
         assert!(self.stdout.is_empty(), "{self:?}");
         self.stderr
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
+    }
+
+    pub(crate) fn stderr(&self) -> &str {
+        &self.stderr
+    }
+
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The rows of each statement.
-    fn rows(&self) -> Vec<Value> {
+    pub(crate) fn rows(&self) -> Vec<Value> {
         self.json()
             .as_array()
             .unwrap()
@@ -62,7 +70,7 @@ impl Done {
     }
 }
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = engawa(program());
     command
         .args(arguments)
@@ -72,7 +80,7 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(project: &TestProject, arguments: &[&str]) -> Done {
+pub(crate) fn run(project: &TestProject, arguments: &[&str]) -> Done {
     let output = command(project.path(), arguments).output().unwrap();
     Done {
         code: output.status.code(),
@@ -81,7 +89,7 @@ fn run(project: &TestProject, arguments: &[&str]) -> Done {
     }
 }
 
-fn sql(project: &TestProject, database: &str, sql: &str) -> Done {
+pub(crate) fn sql(project: &TestProject, database: &str, sql: &str) -> Done {
     run(project, &["d1", "execute", database, "--command", sql])
 }
 

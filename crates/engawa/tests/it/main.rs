@@ -21,6 +21,7 @@ mod overlay;
 mod power;
 mod plugins;
 mod precompressed;
+mod time_travel;
 mod upstream_cache;
 mod upstream_d1;
 mod workers;

@@ -37,6 +37,18 @@ pub(super) fn is_satisfied(constraint: &str, commit: u64, lineage: &Lineage) -> 
     }
 }
 
+/// The commit that a bookmark of this database names.
+pub(super) fn commit(text: &str, lineage: &Lineage) -> Option<u64> {
+    if !is_bookmark(text) {
+        return None;
+    }
+    let mut groups = text.split('-');
+    let mut number = || u64::from_str_radix(groups.next()?, 16).ok();
+    let (epoch, high, low) = (number()?, number()?, number()?);
+    let is_ours = epoch == 0 && groups.next()?.as_bytes() == lineage;
+    is_ours.then_some(high << 32 | low)
+}
+
 fn is_bookmark(text: &str) -> bool {
     let mut groups = text.split('-');
     [8, 8, 8, 32].into_iter().all(|length| {

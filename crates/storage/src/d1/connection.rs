@@ -541,6 +541,20 @@ impl Connection {
         Ok(())
     }
 
+    /// The length of a page.
+    pub(super) fn page_bytes(&self) -> u32 {
+        u32::try_from(self.page_size).unwrap_or(4096)
+    }
+
+    /// Something else than a statement changed all of the database: what is known of
+    /// tables is void, and SQLite tells its hook of the commit.
+    pub(super) fn content_replaced(&mut self) -> Result<(), SqlError> {
+        self.schema_changed = true;
+        self.kept.clear();
+        let _trusted = Trusted::new(&self.control);
+        self.db.pragma("PRAGMA page_count").map(|_| ())
+    }
+
     /// Pages in use, in bytes.
     pub(super) fn size_bytes(&mut self) -> Result<u64, SqlError> {
         let _trusted = Trusted::new(&self.control);

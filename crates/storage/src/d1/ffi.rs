@@ -318,6 +318,32 @@ impl Db {
         }
     }
 
+    /// Replaces the content of `to` with that of this connection, as one transaction.
+    /// `to` has no transaction open.
+    pub(super) fn copy_to(&self, to: &Self) -> Result<(), SqlError> {
+        // SAFETY: both connections are open and, since `Db` is not `Sync`, used by this
+        // thread alone; the names end in zero. The copy is finished before either closes.
+        let code = unsafe {
+            let copy =
+                ffi::sqlite3_backup_init(to.ptr(), c"main".as_ptr(), self.ptr(), c"main".as_ptr());
+            if copy.is_null() {
+                return Err(error(to.ptr(), ffi::sqlite3_errcode(to.ptr())));
+            }
+            let stepped = ffi::sqlite3_backup_step(copy, -1);
+            match ffi::sqlite3_backup_finish(copy) {
+                ffi::SQLITE_OK if stepped != ffi::SQLITE_DONE => stepped,
+                code => code,
+            }
+        };
+        to.check(code)
+    }
+
+    /// Pages in the `-wal` up to its last commit.
+    pub(super) fn wal_frames(&self) -> Result<u32, SqlError> {
+        let (frames, _) = self.checkpoint(ffi::SQLITE_CHECKPOINT_NOOP)?;
+        Ok(u32::try_from(frames).unwrap_or(0))
+    }
+
     /// Copies what it can from the `-wal` into the file without waiting for anybody.
     /// Gives the pages in the `-wal` and how many of them are in the file now.
     pub(super) fn checkpoint(&self, mode: c_int) -> Result<(i32, i32), SqlError> {
@@ -362,11 +388,41 @@ pub(super) struct Wal<'a> {
 impl Wal<'_> {
     /// Makes all that was written to the `-wal` durable.
     pub(super) fn sync(&self) -> Result<(), SqlError> {
+        let code = self.with_file(|file, methods| {
+            let sync = methods.xSync?;
+            // SAFETY: the handle is SQLite's own and open. This does not touch the state of
+            // a statement that is running, so it may happen in a progress callback.
+            Some(unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL) })
+        });
+        wal_result(code, "the write-ahead log could not be synced")
+    }
+
+    /// Fills `bytes` with what the `-wal` has from `offset` on. `false`: it ends before.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<bool, SqlError> {
+        let (Ok(length), Ok(offset)) = (c_int::try_from(bytes.len()), i64::try_from(offset)) else {
+            return Err(SqlError::plain(
+                "too much is read of the write-ahead log at once",
+            ));
+        };
+        let code = self.with_file(|file, methods| {
+            let read = methods.xRead?;
+            // SAFETY: as above; pointer and length are those of `bytes`.
+            Some(unsafe { read(file, bytes.as_mut_ptr().cast(), length, offset) })
+        });
+        if code == ffi::SQLITE_IOERR_SHORT_READ {
+            return Ok(false);
+        }
+        wal_result(code, "the write-ahead log could not be read").map(|()| true)
+    }
+
+    fn with_file(
+        &self,
+        call: impl FnOnce(*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods) -> Option<c_int>,
+    ) -> c_int {
         let mut file: *mut ffi::sqlite3_file = null_mut();
         // SAFETY: the connection is open for as long as `self`. The operation stores a
-        // pointer to SQLite's handle, which is used at once. Neither call touches the state
-        // of a statement that is running, so both may happen in a progress callback.
-        let code = unsafe {
+        // pointer to SQLite's handle, which is used at once.
+        unsafe {
             let code = ffi::sqlite3_file_control(
                 self.db,
                 c"main".as_ptr(),
@@ -374,25 +430,28 @@ impl Wal<'_> {
                 (&raw mut file).cast(),
             );
             if code != ffi::SQLITE_OK {
-                code
-            } else if file.is_null() {
-                ffi::SQLITE_NOTFOUND
-            } else {
-                match (*file).pMethods.as_ref().and_then(|methods| methods.xSync) {
-                    Some(sync) => sync(file, ffi::SQLITE_SYNC_NORMAL),
-                    None => ffi::SQLITE_NOTFOUND,
-                }
+                return code;
             }
-        };
-        if code == ffi::SQLITE_OK {
-            Ok(())
-        } else {
-            Err(SqlError {
-                extended: code,
-                ..SqlError::new(code & 0xff, "the write-ahead log could not be synced")
-            })
+            if file.is_null() {
+                return ffi::SQLITE_NOTFOUND;
+            }
+            (*file)
+                .pMethods
+                .as_ref()
+                .and_then(|methods| call(file, methods))
+                .unwrap_or(ffi::SQLITE_NOTFOUND)
         }
     }
+}
+
+fn wal_result(code: c_int, message: &str) -> Result<(), SqlError> {
+    if code == ffi::SQLITE_OK {
+        return Ok(());
+    }
+    Err(SqlError {
+        extended: code,
+        ..SqlError::new(code & 0xff, message)
+    })
 }
 
 /// A compiled statement.

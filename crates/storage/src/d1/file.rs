@@ -18,12 +18,12 @@
 //! with a sync of that, and checks it, before anything else is done.
 //!
 //! **Checkpoints** are ours: passive, after a group, once the `-wal` has
-//! [`D1Limits::checkpoint_pages`]. When the journal comes it will say here how far a
-//! checkpoint may go. Closing makes none.
+//! [`D1Limits::checkpoint_pages`], and never before the [`Journal`] holds, durably, all that
+//! they copy. Closing makes none.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -35,8 +35,9 @@ use super::bookmark::{self, Lineage};
 use super::connection::{Connection, Failure, Role, ScriptCounts};
 use super::errors::SqlError;
 use super::export;
-use super::ffi::{Column, Wal};
-use super::{D1ExportOptions, D1Format, D1Job, D1Limits, D1Result, D1Statement};
+use super::ffi::{Column, Db, Wal};
+use super::journal::{Journal, Opening};
+use super::{D1ExportOptions, D1Format, D1Job, D1Limits, D1Moment, D1Result, D1Statement};
 use crate::Error;
 use crate::blobs::BlobIo;
 use crate::layout::{Layout, Resource};
@@ -57,6 +58,8 @@ pub(super) struct Context {
     pub(super) limits: D1Limits,
     /// Databases whose sync failed: to be checked when they are opened.
     pub(super) distrusted: Mutex<HashSet<Key>>,
+    /// Snapshots being made.
+    pub(super) snapshots: Arc<AtomicUsize>,
     /// Stands in for a sync; a test counts or fails with it.
     pub(super) sync_hook: Option<SyncHook>,
 }
@@ -88,6 +91,9 @@ pub(super) enum Work {
         account: AccountId,
         job: Arc<D1Job>,
     },
+    /// The bookmark of a moment (milliseconds since 1970), or of now.
+    Bookmark(Option<u64>),
+    Restore(D1Moment),
 }
 
 /// What a request gave.
@@ -104,15 +110,20 @@ pub(super) enum Output {
         size_bytes: u64,
     },
     Exported(Scratch),
+    Bookmark(String),
+    Restored {
+        bookmark: String,
+        previous: String,
+    },
 }
 
 /// An open database.
 pub(super) struct D1File {
     key: Key,
-    connection: Connection,
-    context: Arc<Context>,
-    shared: Arc<Shared>,
-    unsynced: Arc<Mutex<Unsynced>>,
+    pub(super) connection: Connection,
+    pub(super) context: Arc<Context>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) unsynced: Arc<Mutex<Unsynced>>,
     /// Pages in the `-wal` after the last commit.
     wal_pages: Arc<AtomicU32>,
     /// Pages that the `-wal` had after the last checkpoint that could not finish.
@@ -123,9 +134,9 @@ pub(super) struct D1File {
 pub(super) struct Shared {
     context: Arc<Context>,
     path: PathBuf,
-    lineage: Lineage,
+    pub(super) lineage: Lineage,
     /// Number of the newest commit: its stamp. Raised before COMMIT.
-    committed: AtomicU64,
+    pub(super) committed: AtomicU64,
     /// Every commit up to this one is durable.
     synced: AtomicU64,
     /// Reads that saw a commit which is not durable yet.
@@ -134,7 +145,7 @@ pub(super) struct Shared {
     last_row_id: AtomicI64,
     size_bytes: AtomicU64,
     /// A sync failed: nothing is answered any more.
-    broken: AtomicBool,
+    pub(super) broken: AtomicBool,
 }
 
 /// An answer that waits for a sync.
@@ -144,12 +155,13 @@ struct Pending {
 }
 
 /// What the group under way has executed and not answered.
-struct Unsynced {
+pub(super) struct Unsynced {
+    pub(super) journal: Journal,
     pending: Vec<Pending>,
     /// A commit wrote to the `-wal` since the last sync.
     wrote: bool,
     /// Between raising the number of a commit and the end of COMMIT: no sync may run.
-    committing: bool,
+    pub(super) committing: bool,
     /// When the oldest of `pending` was executed.
     since: Option<Instant>,
 }
@@ -174,13 +186,27 @@ impl File for D1File {
         if let Some(folder) = path.parent() {
             context.layout.ensure_folder(folder)?;
         }
+        let is_new = !path.exists();
         let failed = |error: SqlError| open_error(&key.1, error);
         let mut connection =
             Connection::open(&path, Role::Writer, &context.limits).map_err(failed)?;
-        if lock(&context.distrusted).contains(key) {
+        let is_distrusted = lock(&context.distrusted).contains(key);
+        if is_distrusted {
             recheck(&connection).map_err(failed)?;
             lock(&context.distrusted).remove(key);
         }
+        let size_bytes = connection.size_bytes().map_err(failed)?;
+        let journal = Journal::open(Opening {
+            layout: &context.layout,
+            folder: context.layout.journal_dir(&key.0, key.1.as_str()),
+            limits: &context.limits.journal,
+            next_stamp: &context.next_stamp,
+            snapshots: &context.snapshots,
+            page_bytes: connection.page_bytes(),
+            db: &connection.db,
+            is_new,
+            is_distrusted,
+        });
         // Not smaller than any number that was given out before.
         let committed = (context.next_stamp)()?;
         let shared = Arc::new(Shared {
@@ -191,10 +217,11 @@ impl File for D1File {
             synced: AtomicU64::new(committed),
             waiting: Mutex::default(),
             last_row_id: AtomicI64::new(0),
-            size_bytes: AtomicU64::new(connection.size_bytes().map_err(failed)?),
+            size_bytes: AtomicU64::new(size_bytes),
             broken: AtomicBool::new(false),
         });
         let unsynced = Arc::new(Mutex::new(Unsynced {
+            journal,
             pending: Vec::new(),
             wrote: false,
             committing: false,
@@ -202,9 +229,13 @@ impl File for D1File {
         }));
         let wal_pages = Arc::new(AtomicU32::new(0));
         let (pages, wrote) = (Arc::clone(&wal_pages), Arc::clone(&unsynced));
+        let wal_shared = Arc::clone(&shared);
         connection.db.set_wal_hook(Box::new(move |count| {
             pages.store(count, Ordering::Relaxed);
-            lock(&wrote).wrote = true;
+            let mut unsynced = lock(&wrote);
+            unsynced.wrote = true;
+            let number = wal_shared.committed.load(Ordering::SeqCst);
+            unsynced.journal.note(count, number);
         }));
         let (tick_shared, tick_unsynced) = (Arc::clone(&shared), Arc::clone(&unsynced));
         let group_time = context.limits.group_time;
@@ -261,6 +292,11 @@ impl File for D1File {
             lock(&self.context.distrusted).insert(self.key.clone());
             return false;
         }
+        if !lock(&self.unsynced).journal.sync_if_due() {
+            // The next request opens the file anew, and a new history with it.
+            lock(&self.context.distrusted).insert(self.key.clone());
+            return false;
+        }
         self.checkpoint();
         true
     }
@@ -285,7 +321,11 @@ impl D1File {
         let is_query = matches!(request.work, Work::Query { .. });
         self.connection
             .set_deadline(is_query.then(|| Instant::now() + self.context.limits.query_time));
-        let outcome = self.transact(&request.work);
+        let outcome = match &request.work {
+            Work::Bookmark(at_ms) => self.bookmark(*at_ms).map_err(Stopped::Own),
+            Work::Restore(moment) => self.restore(moment),
+            work => self.transact(work),
+        };
         if let Err(error) = self.connection.finish_request() {
             tracing::error!(database = ?self.key, %error, "a connection could not be reset");
             self.shared.broken.store(true, Ordering::Relaxed);
@@ -352,6 +392,9 @@ impl D1File {
             } => export_to_file(&mut self.connection, &self.context, options, account, job)
                 .map(Output::Exported)
                 .map_err(into_stopped),
+            Work::Bookmark(_) | Work::Restore(_) => {
+                Err(SqlError::plain("not a transaction's work").into())
+            }
         }
     }
 
@@ -394,6 +437,15 @@ impl D1File {
         if pages < limit {
             return;
         }
+        let may_checkpoint = lock(&self.unsynced).journal.before_checkpoint(
+            &self.connection.db,
+            pages,
+            self.context.limits.checkpoint_pages,
+        );
+        if !may_checkpoint {
+            self.wal_pages_kept = pages;
+            return;
+        }
         match self
             .connection
             .db
@@ -412,11 +464,13 @@ impl D1File {
                 self.wal_pages_kept = pages;
             }
         }
+        let size_bytes = self.shared.size_bytes.load(Ordering::Relaxed);
+        lock(&self.unsynced).journal.tidy(size_bytes);
     }
 }
 
 /// Why a transaction was undone.
-enum Stopped {
+pub(super) enum Stopped {
     Sql(SqlError),
     Own(Error),
 }
@@ -437,7 +491,7 @@ fn into_stopped(failure: Failure) -> Stopped {
 }
 
 impl Shared {
-    fn bookmark(&self, commit: u64) -> String {
+    pub(super) fn bookmark(&self, commit: u64) -> String {
         bookmark::format(commit, &self.lineage)
     }
 
@@ -453,7 +507,7 @@ impl Shared {
     }
 
     /// Syncs what the group has committed, then answers it and the reads that waited.
-    fn settle(&self, unsynced: &mut Unsynced, wal: &Wal<'_>) {
+    pub(super) fn settle(&self, unsynced: &mut Unsynced, wal: &Wal<'_>) {
         let committed = self.committed.load(Ordering::SeqCst);
         unsynced.since = None;
         let wrote = std::mem::replace(&mut unsynced.wrote, false);
@@ -470,6 +524,8 @@ impl Shared {
             if let Err(error) = outcome {
                 tracing::error!(path = %self.path.display(), %error, "a sync failed");
                 self.broken.store(true, Ordering::Relaxed);
+            } else {
+                unsynced.journal.append(wal);
             }
         }
         let is_broken = self.broken.load(Ordering::Relaxed);
@@ -561,7 +617,9 @@ impl Reader {
                 statements.len() > 1 || statements.iter().any(|one| one.sql.contains(';'))
             }
             Work::Export { .. } => true,
-            Work::Import { .. } => return Err(Failure::NeedsWriter),
+            Work::Import { .. } | Work::Bookmark(_) | Work::Restore(_) => {
+                return Err(Failure::NeedsWriter);
+            }
         };
         if one_snapshot {
             connection.begin()?;
@@ -580,7 +638,7 @@ impl Reader {
                 job,
             } => export_to_file(connection, &self.shared.context, options, account, job)
                 .map(Output::Exported),
-            Work::Import { .. } => Err(Failure::NeedsWriter),
+            Work::Import { .. } | Work::Bookmark(_) | Work::Restore(_) => Err(Failure::NeedsWriter),
         };
         // Also after an error: a reader must not hold on to an old snapshot.
         let ended = connection.rollback();
@@ -618,17 +676,21 @@ fn recheck(connection: &Connection) -> Result<(), SqlError> {
     connection
         .db
         .checkpoint(sqlite::SQLITE_CHECKPOINT_TRUNCATE)?;
-    let (statement, _) = connection.db.prepare("PRAGMA quick_check(1)", false)?;
-    if let Some(mut statement) = statement
-        && statement.step()?
-        && statement.column(0) == Column::Text(b"ok")
-    {
+    let text = "the database is damaged after a failed sync";
+    let _trusted = connection.trust();
+    if is_sound(&connection.db)? {
         return Ok(());
     }
-    Err(SqlError::new(
-        sqlite::SQLITE_CORRUPT,
-        "the database is damaged after a failed sync",
-    ))
+    Err(SqlError::new(sqlite::SQLITE_CORRUPT, text))
+}
+
+/// Whether SQLite finds nothing wrong with a database.
+pub(super) fn is_sound(db: &Db) -> Result<bool, SqlError> {
+    let (statement, _) = db.prepare("PRAGMA quick_check(1)", false)?;
+    let Some(mut statement) = statement else {
+        return Ok(false);
+    };
+    Ok(statement.step()? && statement.column(0) == Column::Text(b"ok"))
 }
 
 fn open_error(database: &DatabaseId, error: SqlError) -> Error {
@@ -654,7 +716,7 @@ fn sql_error(error: &SqlError) -> Error {
     Error::new(kind, error.to_string())
 }
 
-fn unknown() -> Error {
+pub(super) fn unknown() -> Error {
     Error::new(
         ErrorKind::Unknown,
         "the disk failed to sync: it is not known whether the last changes will survive",
@@ -669,6 +731,6 @@ fn disk_has_room(path: &std::path::Path) -> bool {
         .is_some_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > 1024 * 1024)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

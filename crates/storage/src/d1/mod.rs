@@ -7,6 +7,7 @@
 //!   for durability, checkpoints;
 //! - [`connection`]: executing statements, limits, counting rows;
 //! - [`authorize`]: what SQL may do; [`errors`]: how its errors read;
+//! - [`journal`]: every commit, kept for Time Travel ([`time_travel`]);
 //! - [`json`]: results as text; [`bookmark`]: sessions;
 //! - [`export`] (with [`vtab`]): a database as SQL; `connection::script`: SQL of a file,
 //!   executed; [`lexer`]: where comments and strings end, for both;
@@ -25,8 +26,10 @@ mod errors;
 mod export;
 mod ffi;
 mod file;
+mod journal;
 mod json;
 mod lexer;
+mod time_travel;
 mod vtab;
 
 #[cfg(test)]
@@ -183,6 +186,8 @@ pub struct D1ExportOptions {
     pub tables: Vec<String>,
 }
 
+pub use time_travel::{D1Moment, D1Restore};
+
 /// Bounds that a test may want smaller.
 #[derive(Debug, Clone)]
 struct D1Limits {
@@ -196,6 +201,8 @@ struct D1Limits {
     script_read_bytes: usize,
     /// How long an executed request waits for others to share its sync.
     group_time: Duration,
+    /// The history.
+    journal: journal::JournalLimits,
     /// Pages in a `-wal` that start a checkpoint: 4 MiB of 4 KiB pages, as in SQLite.
     checkpoint_pages: u32,
 }
@@ -208,6 +215,7 @@ impl Default for D1Limits {
             result_bytes: 128 * 1024 * 1024,
             script_read_bytes: 256 * 1024,
             group_time: Duration::from_millis(2),
+            journal: journal::JournalLimits::default(),
             checkpoint_pages: 1024,
         }
     }
@@ -251,6 +259,7 @@ impl D1 {
             next_stamp,
             limits,
             distrusted: Mutex::new(HashSet::new()),
+            snapshots: Arc::default(),
             sync_hook,
         });
         Ok(Self {
@@ -422,7 +431,8 @@ impl D1 {
         self.jobs.give_up(Some(&key));
         let layout = &self.context.layout;
         self.files.remove(&key, || {
-            layout.remove_database(Resource::D1, account, database)
+            layout.remove_database(Resource::D1, account, database)?;
+            layout.remove_folder(&layout.journal_dir(account, database))
         })?
     }
 

@@ -2,6 +2,7 @@
 
 mod commit;
 mod export;
+mod journal;
 mod rows;
 mod script;
 mod sql;
@@ -59,11 +60,15 @@ impl World {
 
     /// Closes everything and opens the same folder again.
     fn reopen(self) -> Self {
+        self.reopen_with(D1Limits::default())
+    }
+
+    fn reopen_with(self, limits: D1Limits) -> Self {
         self.d1.close();
         Self::over(
             Arc::clone(&self.folder),
             Arc::clone(&self.stamps),
-            D1Limits::default(),
+            limits,
             FilesOptions::default(),
             None,
         )
