@@ -7,8 +7,8 @@ use std::process::Command;
 use engawa_testkit::{TestProject, output};
 
 use crate::http::ask_at;
-use crate::oracle::{Oracle, packages};
 use crate::{program, start};
+use engawa_testkit::oracle::{Oracle, packages};
 
 /// A plugin whose middleware, route, assets and fall-through can be told apart.
 const PLUGIN: &[(&str, &str)] = &[
