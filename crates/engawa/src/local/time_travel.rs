@@ -228,18 +228,17 @@ fn unix_ms(text: &str) -> Option<u64> {
 
 /// `2023-07-13T08:46[:42[.228]]`, then `Z` or an offset like `+02:00`.
 fn rfc3339_ms(text: &str) -> Option<u64> {
-    let (time, offset_min) = match text.strip_suffix('Z') {
-        Some(time) => (time, 0),
-        None => {
-            let (time, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
-            let (sign, offset) = offset.split_at_checked(1)?;
-            let (hours, minutes) = offset.split_once(':')?;
-            let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
-            match sign {
-                "+" => (time, minutes),
-                "-" => (time, -minutes),
-                _ => return None,
-            }
+    let (time, offset_min) = if let Some(time) = text.strip_suffix('Z') {
+        (time, 0)
+    } else {
+        let (time, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+        let (sign, offset) = offset.split_at_checked(1)?;
+        let (hours, minutes) = offset.split_once(':')?;
+        let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+        match sign {
+            "+" => (time, minutes),
+            "-" => (time, -minutes),
+            _ => return None,
         }
     };
     let seconds = if time.len() == "2023-07-13T08:46".len() {

@@ -159,7 +159,6 @@ export async function onRequest({ env, request }) {
 
 // A restore is all or nothing, and the history goes on after it.
 #[test]
-#[expect(clippy::print_stderr, reason = "a failure is repeated with the seed")]
 fn a_restore_that_is_killed_has_happened_or_not() {
     let seed = std::env::var("ENGAWA_TEST_SEED").map_or_else(
         |_| {

@@ -7,6 +7,7 @@
 //! they become imports of a module of ours.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use engawa_model::{Module, ModuleKind};
@@ -43,7 +44,11 @@ pub(super) fn resolve(
         // files.
         let shown = folder.strip_prefix(root).unwrap_or(&folder);
         let digest = Sha1::digest(shown.as_os_str().as_encoded_bytes());
-        let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = digest.iter().fold(String::new(), |mut id, byte| {
+            // Writing to a text does not fail.
+            let _ = write!(id, "{byte:02x}");
+            id
+        });
         let path = format!("/cdn-cgi/pages-plugins/{id}");
         let name = format!("./{id}-assets.js");
         if let Some(entry) = modules.first_mut() {
