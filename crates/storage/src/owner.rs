@@ -157,7 +157,8 @@ pub fn create_data_dir(data_dir: &Path) -> io::Result<()> {
         .collect();
     for folder in missing.iter().rev() {
         match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Another process may be making it too.
+            Err(error) if !folder.is_dir() => return Err(error),
             _ => {}
         }
     }

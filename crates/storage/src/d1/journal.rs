@@ -416,7 +416,6 @@ impl Journal {
         self.last_stamp = stamp;
         self.lost = false;
         self.begin_segment(stamp, false)?;
-        self.sync()?;
         self.failing = false;
         Ok(())
     }
@@ -524,7 +523,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins a segment; the one before is synced.
+    /// Begins a segment; the one before is synced. So is its beginning: a damaged one is
+    /// damage then, and not what a power cut took.
     fn begin_segment(&mut self, start: u64, from_nothing: bool) -> Result<(), Error> {
         let header = Header {
             page_bytes: self.page_bytes,
@@ -549,12 +549,15 @@ impl Journal {
             .map_err(|error| Error::io("create", &path, error))?;
         file.write_all_at(&header.encode(), 0)
             .map_err(|error| Error::io("write", &path, error))?;
+        file.sync_data()
+            .map_err(|error| Error::io("sync", &path, error))?;
+        sync_folder(&self.folder)?;
         self.segment = Some(Segment {
             file,
             path,
             bytes: HEADER_BYTES as u64,
-            synced_bytes: 0,
-            is_named: false,
+            synced_bytes: HEADER_BYTES as u64,
+            is_named: true,
         });
         Ok(())
     }
