@@ -31,7 +31,7 @@ fn at(offset_s: i64) -> String {
     http_date(NOW_MS.checked_add_signed(offset_s * 1000).unwrap())
 }
 
-// Each row was run with http-cache-semantics 4.2.0, `shared`, and less its stale times.
+// The rows follow http-cache-semantics 4.2.0 (`shared`, less its stale times) as its source reads.
 #[test]
 fn what_is_stored_and_for_how_long() {
     let (past, soon, later) = (at(-3600), at(60), at(3600));
