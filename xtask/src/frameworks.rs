@@ -115,6 +115,8 @@ fn build(
             .args(arguments)
             .current_dir(dir)
             .env("PATH", &path)
+            // npm's node brings certificates of its own; the machine's count too.
+            .env("NODE_USE_SYSTEM_CA", "1")
             .envs(QUIET.iter().copied());
         command
     };
