@@ -38,8 +38,8 @@ struct Workerd {
 }
 
 impl Workerd {
-    fn start() -> Option<Self> {
-        let binary = find()?;
+    fn start() -> Self {
+        let binary = find();
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         std::fs::write(folder.path().join("main.js"), SCRIPT).unwrap();
@@ -70,11 +70,11 @@ impl Workerd {
             assert_eq!(control.read(&mut byte).unwrap(), 1, "workerd ended");
             told.push(byte[0]);
         }
-        Some(Self {
+        Self {
             child,
             socket,
             _folder: folder,
-        })
+        }
     }
 
     fn serve(&self) -> (Server, Arc<PoolState>) {
@@ -94,23 +94,31 @@ impl Drop for Workerd {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a test that did not run should say so")]
-fn find() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let tools = Path::new(&home).join(".cache/engawa/tools/node_modules/workerd/bin/workerd");
-    let named = std::env::var_os("ENGAWA_WORKERD").map(PathBuf::from);
-    let found = named.into_iter().chain([tools]).find(|path| path.exists());
-    if found.is_none() {
-        println!("skipped: no workerd is installed");
-    }
-    found
+/// workerd's own binary: the script of npm's `workerd` would be killed in its place.
+fn find() -> PathBuf {
+    let tools = std::env::var_os("ENGAWA_TOOLS_DIR").map_or_else(
+        || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/engawa/tools"),
+        PathBuf::from,
+    );
+    let arch = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "64"
+    };
+    let program = tools.join(format!(
+        "node_modules/@cloudflare/workerd-linux-{arch}/bin/workerd"
+    ));
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo xtask test` installs it",
+        program.display()
+    );
+    program
 }
 
 #[test]
 fn a_worker_sees_the_request_that_the_client_made() {
-    let Some(workerd) = Workerd::start() else {
-        return;
-    };
+    let workerd = Workerd::start();
     let (server, state) = workerd.serve();
     let answer = server.send(
         "GET /see?q=1",
@@ -148,9 +156,7 @@ fn a_worker_sees_the_request_that_the_client_made() {
 
 #[test]
 fn an_exception_that_nothing_caught_is_1101_and_a_500_of_the_workers_own_is_not() {
-    let Some(workerd) = Workerd::start() else {
-        return;
-    };
+    let workerd = Workerd::start();
     let (server, state) = workerd.serve();
     for path in ["/throw", "/never"] {
         let answer = server.get(path);
@@ -172,9 +178,7 @@ fn an_exception_that_nothing_caught_is_1101_and_a_500_of_the_workers_own_is_not(
 
 #[test]
 fn a_websocket_reaches_the_worker() {
-    let Some(workerd) = Workerd::start() else {
-        return;
-    };
+    let workerd = Workerd::start();
     let (server, state) = workerd.serve();
     let mut client = server.connect();
     client
