@@ -57,6 +57,35 @@ impl TestProject {
     }
 }
 
+/// workerd's own binary, as `cargo xtask test` installs it: the script of npm's `workerd`
+/// would be killed in its place.
+///
+/// # Panics
+/// When it is not installed.
+pub fn workerd() -> PathBuf {
+    let tools = std::env::var_os("ENGAWA_TOOLS_DIR").map_or_else(
+        || {
+            let home = std::env::var_os("HOME").expect("a home folder");
+            Path::new(&home).join(".cache/engawa/tools")
+        },
+        PathBuf::from,
+    );
+    let arch = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "64"
+    };
+    let program = tools.join(format!(
+        "node_modules/@cloudflare/workerd-linux-{arch}/bin/workerd"
+    ));
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo xtask test` installs it",
+        program.display()
+    );
+    program
+}
+
 /// The program under test, with a clean environment.
 pub fn engawa(program: &Path) -> Command {
     let mut command = Command::new(program);

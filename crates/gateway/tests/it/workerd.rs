@@ -2,7 +2,7 @@
 //! folder of Engawa's own tools.
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ struct Workerd {
 
 impl Workerd {
     fn start() -> Self {
-        let binary = find();
+        let binary = engawa_testkit::workerd();
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         std::fs::write(folder.path().join("main.js"), SCRIPT).unwrap();
@@ -92,28 +92,6 @@ impl Drop for Workerd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// workerd's own binary: the script of npm's `workerd` would be killed in its place.
-fn find() -> PathBuf {
-    let tools = std::env::var_os("ENGAWA_TOOLS_DIR").map_or_else(
-        || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/engawa/tools"),
-        PathBuf::from,
-    );
-    let arch = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "64"
-    };
-    let program = tools.join(format!(
-        "node_modules/@cloudflare/workerd-linux-{arch}/bin/workerd"
-    ));
-    assert!(
-        program.exists(),
-        "{} is missing: `cargo xtask test` installs it",
-        program.display()
-    );
-    program
 }
 
 #[test]

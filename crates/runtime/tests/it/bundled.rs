@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value as Json, json};
 
-use crate::support::{CALLER, PATIENCE, World, binding, version, workerd};
+use crate::support::{CALLER, PATIENCE, World, binding, version};
 
 const CONFIG: &str = r#"
 using Workerd = import "/workerd/workerd.capnp";
@@ -53,7 +53,7 @@ impl Bundled {
         }
         std::fs::write(home.path().join("config.capnp"), CONFIG).unwrap();
         std::fs::write(home.path().join("worker.js"), CALLER).unwrap();
-        let mut child = Command::new(workerd())
+        let mut child = Command::new(engawa_testkit::workerd())
             .args(["serve", "--experimental", "--control-fd=1", "config.capnp"])
             .current_dir(home.path())
             .stdin(Stdio::null())

@@ -16,6 +16,7 @@ use engawa_runtime::{
     WorkerLog, WorkerTimes,
 };
 use engawa_storage::{EventBatch, Owner, Storage, StorageOptions};
+use engawa_testkit::workerd;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -490,28 +491,4 @@ fn serve(listener: UnixListener, bindings: Bindings) -> oneshot::Sender<()> {
         });
     });
     stop
-}
-
-pub(crate) fn workerd() -> PathBuf {
-    let tools = std::env::var_os("ENGAWA_TOOLS_DIR").map_or_else(
-        || {
-            PathBuf::from(std::env::var_os("HOME").expect("a home folder"))
-                .join(".cache/engawa/tools")
-        },
-        PathBuf::from,
-    );
-    let arch = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "64"
-    };
-    let program = tools.join(format!(
-        "node_modules/@cloudflare/workerd-linux-{arch}/bin/workerd"
-    ));
-    assert!(
-        program.exists(),
-        "{} is missing: `cargo xtask test` installs it",
-        program.display()
-    );
-    program
 }
